@@ -1,0 +1,16 @@
+//! The object model: what a Kubernetes object is, which kinds exist and how
+//! each of them deviates from the common path. Pure: no I/O, no clock.
+//!
+//! A kind is a [`resource::Resource`] row. Objects are [`object::Object`]s
+//! (JSON maps) everywhere except where logic wants fields by name; there the
+//! typed views of [`k8s_openapi`] are decoded from the same bytes.
+
+pub mod object;
+pub mod resource;
+pub mod status;
+pub mod world;
+
+pub use k8s_openapi;
+pub use object::Object;
+pub use resource::{Registry, Resource};
+pub use status::{FieldError, Reason, StatusError};

@@ -1,0 +1,239 @@
+//! The table of kinds. **A kind is a row, not a module**: everything generic
+//! code needs to know about a resource stands here, and a kind has functions
+//! of its own only where it deviates.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::status::FieldError;
+
+/// What may be done with a resource, as discovery names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// POST to the collection.
+    Create,
+    /// DELETE of one object.
+    Delete,
+    /// DELETE of the collection.
+    DeleteCollection,
+    /// GET of one object.
+    Get,
+    /// GET of the collection.
+    List,
+    /// PATCH of one object.
+    Patch,
+    /// PUT of one object.
+    Update,
+    /// A stream of changes.
+    Watch,
+}
+
+impl Verb {
+    /// All verbs of an ordinary resource, in discovery's order.
+    pub const ALL: &'static [Self] = &[
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
+
+    /// The verb in lower case, as in discovery and authorization.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// A subresource of a resource.
+#[derive(Debug, Clone)]
+pub struct Subresource {
+    /// Path segment: `status`, `scale`, `binding`, `eviction`, `log`, ...
+    pub name: &'static str,
+    /// Group, version and kind of its body.
+    pub group: &'static str,
+    /// See `group`.
+    pub version: &'static str,
+    /// See `group`.
+    pub kind: &'static str,
+    /// Verbs, for discovery.
+    pub verbs: &'static [Verb],
+}
+
+/// One column of the server-side table (`kubectl get`).
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Heading, as in `Ready`.
+    pub name: Cow<'static, str>,
+    /// OpenAPI type: `string`, `integer`, `date`, ...
+    pub kind: Cow<'static, str>,
+    /// OpenAPI format; `name` marks the identifying column.
+    pub format: Cow<'static, str>,
+    /// Text for people.
+    pub description: Cow<'static, str>,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// Where a kind deviates from the common path. Every function has a default
+/// that does nothing special.
+#[derive(Clone)]
+pub struct Strategy {
+    /// Fills in defaults; runs after decoding and again after admission.
+    pub default: fn(&mut Object),
+    /// Adjusts a new object (clears status, sets phase, ...).
+    pub prepare_create: fn(&mut Object),
+    /// Adjusts an update of the main resource: `(new, old)`.
+    pub prepare_update: fn(&mut Object, &Object),
+    /// Rules for a new object, metadata excepted (that is generic).
+    pub validate: fn(&Object) -> Vec<FieldError>,
+    /// Rules for the change `(new, old)`, on top of `validate(new)`.
+    pub validate_update: fn(&Object, &Object) -> Vec<FieldError>,
+    /// Rules for a change of `status`: `(new, old)`.
+    pub validate_status_update: fn(&Object, &Object) -> Vec<FieldError>,
+    /// Cells of the table row, one per column (wide ones included).
+    pub row: fn(&Object, Timestamp) -> Vec<Value>,
+    /// Values of selectable fields beyond `metadata.name` and
+    /// `metadata.namespace`: pairs of path and value.
+    pub fields: fn(&Object) -> Vec<(&'static str, String)>,
+    /// Paths that `fieldSelector` may name, beyond the metadata ones.
+    pub field_names: &'static [&'static str],
+    /// Rules for `metadata.name`: gives the problem's text, if any.
+    pub validate_name: fn(&str) -> Option<String>,
+}
+
+/// Another shape of the same stored objects (events.k8s.io over core events).
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// From the stored shape to this row's.
+    pub from_storage: fn(Object) -> Object,
+    /// From this row's shape to the stored one.
+    pub to_storage: fn(Object) -> Object,
+}
+
+/// One row: a resource in one group and version.
+#[derive(Clone)]
+pub struct Resource {
+    /// API group, "" for core.
+    pub group: Cow<'static, str>,
+    /// API version, as in `v1`.
+    pub version: Cow<'static, str>,
+    /// Kind, as in `Deployment`.
+    pub kind: Cow<'static, str>,
+    /// Path segment, as in `deployments`.
+    pub plural: Cow<'static, str>,
+    /// As in `deployment`.
+    pub singular: Cow<'static, str>,
+    /// As in `deploy`.
+    pub short_names: Vec<Cow<'static, str>>,
+    /// As in `all`.
+    pub categories: Vec<Cow<'static, str>>,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Verbs of the main resource.
+    pub verbs: &'static [Verb],
+    /// Subresources served.
+    pub subresources: Vec<Subresource>,
+    /// `spec` is under `metadata.generation`; `status` has its own door.
+    pub has_status: bool,
+    /// Name under which objects are stored: `pods`, `deployments.apps`.
+    /// Rows that show the same objects share it.
+    pub storage: Arc<str>,
+    /// Set when this row's shape is not the stored one.
+    pub conversion: Option<Conversion>,
+    /// Columns of the table.
+    pub columns: Vec<Column>,
+    /// Deviations.
+    pub strategy: Strategy,
+}
+
+impl Resource {
+    /// `apiVersion` of its objects: `v1`, `apps/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// A subresource by its path segment.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+/// All rows, with look-ups. Immutable; custom resources make a new registry.
+#[derive(Clone, Default)]
+pub struct Registry {
+    rows: Vec<Arc<Resource>>,
+    by_path: HashMap<(String, String, String), usize>,
+    by_kind: HashMap<(String, String, String), usize>,
+    by_storage: HashMap<Arc<str>, usize>,
+}
+
+impl Registry {
+    /// A registry of the given rows; of rows that share storage the first is
+    /// the one in the stored shape.
+    #[must_use]
+    pub fn new(rows: Vec<Resource>) -> Self {
+        let mut registry = Self::default();
+        for row in rows {
+            let index = registry.rows.len();
+            let path = (row.group.to_string(), row.version.to_string(), row.plural.to_string());
+            let kind = (row.group.to_string(), row.version.to_string(), row.kind.to_string());
+            registry.by_path.insert(path, index);
+            registry.by_kind.insert(kind, index);
+            registry.by_storage.entry(Arc::clone(&row.storage)).or_insert(index);
+            registry.rows.push(Arc::new(row));
+        }
+        registry
+    }
+
+    /// Every row, in discovery's order.
+    #[must_use]
+    pub fn rows(&self) -> &[Arc<Resource>] {
+        &self.rows
+    }
+
+    /// The row of a request path.
+    #[must_use]
+    pub fn by_path(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        let key = (group.to_owned(), version.to_owned(), plural.to_owned());
+        self.by_path.get(&key).map(|index| &self.rows[*index])
+    }
+
+    /// The row of an object's group, version and kind.
+    #[must_use]
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        let key = (group.to_owned(), version.to_owned(), kind.to_owned());
+        self.by_kind.get(&key).map(|index| &self.rows[*index])
+    }
+
+    /// The row in whose shape a stored resource is kept.
+    #[must_use]
+    pub fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
+        self.by_storage.get(storage).map(|index| &self.rows[*index])
+    }
+}
+
+/// Splits `apps/v1` into `("apps", "v1")` and `v1` into `("", "v1")`.
+#[must_use]
+pub fn split_api_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}
