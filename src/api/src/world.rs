@@ -72,7 +72,11 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+        let now = std::time::SystemTime::now();
+        // A clock before 1970 or after 9999 is set wrong; times are for people.
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default()
     }
 }
 

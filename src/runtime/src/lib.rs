@@ -1,1 +1,17 @@
-//! To be written.
+//! What every leader duty runs on: the fenced leader token, the in-process
+//! client, and the loop that turns changes of the store into reconciliations.
+//!
+//! Duties decide in pure functions over an immutable [`Snapshot`]; this crate
+//! does the waiting, queueing, writing and retrying for them.
+
+pub mod client;
+pub mod controller;
+pub mod duty;
+pub mod queue;
+pub mod runner;
+
+pub use barque_store::{Event, EventKind, Key, ObjectName, Record, Revision, Snapshot, Term, View};
+pub use client::{Client, DeleteOptions, EventSource, Propagation, Write, WriteKind};
+pub use controller::{Controller, EventNote, EventType, Reconcile, ReconcileContext};
+pub use duty::{Duty, DutyContext, LeaderToken, run_duties};
+pub use runner::run_controller;

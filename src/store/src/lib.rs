@@ -20,7 +20,7 @@ pub use ids::{MasterId, RequestId, Revision, Term};
 pub use key::{Key, ObjectName};
 pub use memory::MemoryStore;
 pub use record::{Draft, Record};
-pub use replica::{Applied, Limits, Replica};
+pub use replica::{Applied, Limits, Remembered, RememberedOutcome, RememberedResult, Replica, Restored};
 pub use snapshot::Snapshot;
 pub use store::{Leadership, Store, StoreError};
 pub use txn::{Op, OpResult, Precondition, Txn, TxnOutcome};

@@ -40,6 +40,16 @@ pub enum Op {
     Delete(Key),
 }
 
+impl Op {
+    /// The object that the op is about.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+}
+
 /// An all-or-nothing change. A log entry carries a batch of them; a batch is
 /// not atomic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

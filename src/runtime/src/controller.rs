@@ -1,0 +1,106 @@
+//! The shape of a controller: a pure function from a snapshot and a key to
+//! writes. Level-based: it looks at what is, never at what happened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barque_api::k8s_openapi::jiff::Timestamp;
+use barque_api::world::World;
+use barque_store::{Event, ObjectName, Snapshot};
+
+use crate::client::{EventSource, Write};
+
+/// `type` of an Event object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// An Event to be recorded about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventNote {
+    /// Storage name of the object's resource.
+    pub resource: &'static str,
+    /// The object's name.
+    pub object: ObjectName,
+    /// The object's uid.
+    pub uid: String,
+    /// Normal or Warning.
+    pub kind: EventType,
+    /// CamelCase, as in `ScalingReplicaSet`.
+    pub reason: &'static str,
+    /// Text for people, worded as upstream's.
+    pub message: String,
+    /// Part of the object, as in `spec.containers{web}`; "" for the whole.
+    pub field_path: String,
+}
+
+/// What a reconciliation wants done.
+#[derive(Debug, Default)]
+pub struct Reconcile {
+    /// Executed in order; the first failure ends the pass and requeues the
+    /// key with back-off.
+    pub writes: Vec<Write>,
+    /// Recorded after the writes succeeded.
+    pub events: Vec<EventNote>,
+    /// Look again after this long even if nothing changes.
+    pub requeue_after: Option<Duration>,
+}
+
+impl Reconcile {
+    /// Nothing to do.
+    #[must_use]
+    pub fn done() -> Self {
+        Self::default()
+    }
+
+    /// One write.
+    #[must_use]
+    pub fn write(write: Write) -> Self {
+        Self { writes: vec![write], ..Self::default() }
+    }
+}
+
+/// What a reconciliation may look at.
+pub struct ReconcileContext {
+    /// All objects, at one revision that contains the controller's own
+    /// earlier writes.
+    pub snapshot: Arc<Snapshot>,
+    /// The time of the pass.
+    pub now: Timestamp,
+    /// For generated names and the like.
+    pub world: World,
+}
+
+/// A controller. It must be a function of what it is given: whatever it keeps
+/// may only be a cache.
+pub trait Controller: Send + Sync + 'static {
+    /// Name: event source, log field, duty switch (`deployment`).
+    fn name(&self) -> &'static str;
+
+    /// Shown as the source of events and the field manager of writes.
+    fn source(&self) -> EventSource;
+
+    /// Storage names of the resources whose changes matter.
+    fn watches(&self) -> &'static [&'static str];
+
+    /// Keys to reconcile after a change (for an update it is asked about the
+    /// new and the previous version). Called for every object at the start.
+    fn keys(&self, event: &Event, snapshot: &Snapshot) -> Vec<ObjectName>;
+
+    /// Decides. Must not block.
+    fn reconcile(&self, context: &ReconcileContext, key: &ObjectName) -> Reconcile;
+
+    /// Every key is looked at again this often, changes or not.
+    fn resync(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    /// Reconciliations that may run at once (different keys).
+    fn concurrency(&self) -> usize {
+        8
+    }
+}
