@@ -2,7 +2,7 @@
 //! several reconciliations at once, never two of one key.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use barque_api::world::format_time;
@@ -17,9 +17,6 @@ use crate::client::{STALE_TERM, Write, WriteKind};
 use crate::controller::{Controller, EventNote, EventType, ReconcileContext};
 use crate::duty::DutyContext;
 use crate::queue::WorkQueue;
-
-/// Kinds of objects that are gone when something is noted about them.
-static BUILTIN: LazyLock<barque_api::Registry> = LazyLock::new(barque_api::kinds::builtin);
 
 /// Changes read from the history in one go.
 const CHANGES_PER_READ: usize = 1_024;
@@ -170,14 +167,9 @@ fn event_write(
     component: &str,
     note: &EventNote,
 ) -> Option<Write> {
-    let record = snapshot.find(note.resource, &note.object.namespace, &note.object.name);
-    let (api_version, kind) = match record {
-        Some(record) => (record.object().api_version().to_owned(), record.object().kind().to_owned()),
-        None => {
-            let row = BUILTIN.by_storage(note.resource)?;
-            (row.api_version(), row.kind.to_string())
-        }
-    };
+    // Nothing is noted about an object that is gone: nobody would find it.
+    let record = snapshot.find(note.resource, &note.object.namespace, &note.object.name)?;
+    let (api_version, kind) = (record.object().api_version().to_owned(), record.object().kind().to_owned());
     let namespace = if note.object.namespace.is_empty() { "default" } else { &note.object.namespace };
     let now = context.world.now();
     let kind_text = match note.kind {
@@ -204,9 +196,7 @@ fn event_write(
     if !note.object.namespace.is_empty() {
         involved["namespace"] = json!(&*note.object.namespace);
     }
-    if let Some(record) = record {
-        involved["resourceVersion"] = json!(record.revision().to_string());
-    }
+    involved["resourceVersion"] = json!(record.revision().to_string());
     if !note.field_path.is_empty() {
         involved["fieldPath"] = json!(note.field_path);
     }
