@@ -5,8 +5,12 @@
 //! (JSON maps) everywhere except where logic wants fields by name; there the
 //! typed views of [`k8s_openapi`] are decoded from the same bytes.
 
+pub mod names;
 pub mod object;
+pub mod patch;
+pub mod quantity;
 pub mod resource;
+pub mod schema;
 pub mod status;
 pub mod world;
 
