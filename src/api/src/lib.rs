@@ -6,11 +6,13 @@
 //! typed views of [`k8s_openapi`] are decoded from the same bytes.
 
 pub mod names;
+pub mod managed;
 pub mod object;
 pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod world;
 
