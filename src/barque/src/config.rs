@@ -1,7 +1,7 @@
 //! Configuration of a master and of an agent: one documented file each, with
 //! defaults that work; every option can also be set by flag or environment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,18 @@ pub enum ConfigError {
         #[source]
         source: serde_yaml::Error,
     },
+    /// The file has unknown options, or values of the wrong type.
+    #[error("{} is not a valid configuration", path.display())]
+    Shape {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The agent's options contradict each other.
+    #[error(transparent)]
+    Agent(#[from] barque_agent::AgentError),
     /// An option has a value that makes no sense.
     #[error("option {option}: {problem}")]
     Option {
@@ -207,16 +219,6 @@ fn all_duties() -> Vec<String> {
 }
 
 impl ServerConfig {
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, has another shape, or contradicts itself.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = parse(path)?;
-        config.check()?;
-        Ok(config)
-    }
-
     /// Checks what the types do not.
     ///
     /// # Errors
@@ -276,126 +278,54 @@ pub fn switched_off(duties: &[String]) -> Result<HashSet<String>, ConfigError> {
 }
 
 /// An agent's configuration (`barque agent --config FILE`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentConfig {
-    /// Name of the node; with several simulated nodes their common prefix.
-    pub name: String,
-    /// Where it keeps its assignments, volumes and logs.
-    pub data_dir: PathBuf,
-    /// Addresses (`host:port`) of the masters' cluster listeners.
-    pub masters: Vec<String>,
-    /// Certificates.
-    pub tls: TlsConfig,
-    /// `docker` or `simulated`.
-    #[serde(default)]
-    pub runtime: RuntimeKind,
-    /// Address of the node, for Pods' `hostIP` and for logs.
-    #[serde(default = "loopback")]
-    pub address: std::net::IpAddr,
-    /// Labels of the node.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Zone of the node; "" for none.
-    #[serde(default)]
-    pub zone: String,
-    /// Only for the simulated runtime.
-    #[serde(default)]
-    pub simulated: SimulatedConfig,
-    /// Log output.
-    #[serde(default)]
+    /// Everything but the log; its fields stand at the top of the file.
+    pub options: barque_agent::Options,
+    /// Log output, `log` in the file.
     pub log: LogConfig,
 }
 
-fn loopback() -> std::net::IpAddr {
-    std::net::IpAddr::from([127, 0, 0, 1])
-}
-
 /// What runs Pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum RuntimeKind {
     /// The Docker engine of this machine.
-    #[default]
     Docker,
     /// Nothing runs; Pods only seem to.
     Simulated,
 }
 
-/// How simulated nodes behave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SimulatedConfig {
-    /// Number of nodes, named `<name>-<n>` from 0.
-    pub count: u32,
-    /// Shortest time until a container runs, in milliseconds.
-    pub start_delay_min_ms: u64,
-    /// Longest time until a container runs, in milliseconds.
-    pub start_delay_max_ms: u64,
-    /// Probability that a container that started crashes, 0 to 1.
-    pub crash_rate: f64,
-    /// Probability that an image cannot be pulled, 0 to 1.
-    pub image_failure_rate: f64,
-    /// CPUs of each node.
-    pub cpus: u32,
-    /// Memory of each node, in MiB.
-    pub memory_mib: u64,
-    /// Zones over which the nodes are spread; none if 0.
-    pub zones: u32,
-}
-
-impl Default for SimulatedConfig {
-    fn default() -> Self {
-        Self {
-            count: 1,
-            start_delay_min_ms: 0,
-            start_delay_max_ms: 0,
-            crash_rate: 0.0,
-            image_failure_rate: 0.0,
-            cpus: 32,
-            memory_mib: 256 << 10,
-            zones: 0,
-        }
-    }
-}
-
 impl AgentConfig {
-    /// Reads a file.
+    /// Reads what stands in a file.
     ///
     /// # Errors
-    /// When it cannot be read or has another shape.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = parse(path)?;
-        config.check()?;
-        Ok(config)
+    /// When a field is unknown or has the wrong type.
+    pub fn from_document(mut document: serde_json::Value) -> Result<Self, serde_json::Error> {
+        let log = document.as_object_mut().and_then(|map| map.remove("log"));
+        Ok(Self {
+            options: serde_json::from_value(document)?,
+            log: log.map(serde_json::from_value).transpose()?.unwrap_or_default(),
+        })
     }
 
-    /// Checks what the types do not.
-    ///
-    /// # Errors
-    /// Names the first option that makes no sense.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let fail = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
-        if self.masters.is_empty() {
-            return fail("masters", "at least one is needed");
-        }
-        let s = &self.simulated;
-        if s.count == 0 {
-            return fail("simulated.count", "must be at least 1");
-        }
-        if !(0.0..=1.0).contains(&s.crash_rate) || !(0.0..=1.0).contains(&s.image_failure_rate) {
-            return fail("simulated", "rates are between 0 and 1");
-        }
-        if s.start_delay_max_ms < s.start_delay_min_ms {
-            return fail("simulated", "startDelayMaxMs is below startDelayMinMs");
-        }
-        Ok(())
+    /// The document of a file with this configuration.
+    #[must_use]
+    pub fn to_document(&self) -> serde_json::Value {
+        let mut document = serde_json::to_value(&self.options).expect("options are plain data");
+        document["log"] = serde_json::to_value(&self.log).expect("options are plain data");
+        document
     }
+}
+
+/// Reads a YAML file as a JSON document: the shapes of configurations are
+/// described in JSON's terms.
+pub(crate) fn document(path: &Path) -> Result<serde_json::Value, ConfigError> {
+    let text = files::read_text(path)?;
+    serde_yaml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.into(), source })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = files::read_text(path)?;
-    serde_yaml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.into(), source })
+    serde_json::from_value(document(path)?).map_err(|source| ConfigError::Shape { path: path.into(), source })
 }
 
 /// Settings that `barque dev --config FILE` lays over each master's own.

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde_yaml::Value;
+use barque_agent::options::{RuntimeOptions, SimulatedOptions};
+use serde_json::{Value, json};
 
 use crate::cli::{AgentArgs, ServerArgs};
-use crate::config::{AgentConfig, ConfigError, ServerConfig};
-use crate::files;
+use crate::config::{self, AgentConfig, ConfigError, RuntimeKind, ServerConfig};
 
 /// Reads a master's configuration with all overrides, and checks it.
 ///
 /// # Errors
 /// When file or overrides are not valid.
 pub fn server(args: &ServerArgs) -> Result<ServerConfig, ConfigError> {
-    let mut config: ServerConfig = read_with(&args.config, &args.set)?;
+    let mut config: ServerConfig =
+        serde_json::from_value(read_with(&args.config, &args.set)?).map_err(|source| shape(&args.config, source))?;
     if let Some(name) = &args.member {
         let member = config.members.iter().find(|m| m.name == *name).ok_or_else(|| ConfigError::Option {
             option: "member",
@@ -53,11 +53,31 @@ pub fn server(args: &ServerArgs) -> Result<ServerConfig, ConfigError> {
 /// # Errors
 /// When file or overrides are not valid.
 pub fn agent(args: &AgentArgs) -> Result<AgentConfig, ConfigError> {
-    let mut config: AgentConfig = read_with(&args.config, &args.set)?;
-    set(&mut config.runtime, args.runtime.as_ref());
-    set(&mut config.simulated.count, args.count.as_ref());
-    config.check()?;
+    let mut config = AgentConfig::from_document(read_with(&args.config, &args.set)?)
+        .map_err(|source| shape(&args.config, source))?;
+    let runtime = &mut config.options.runtime;
+    match (args.runtime, &*runtime) {
+        (Some(RuntimeKind::Simulated), RuntimeOptions::Docker(_)) => {
+            *runtime = RuntimeOptions::Simulated(SimulatedOptions::default());
+        }
+        (Some(RuntimeKind::Docker), RuntimeOptions::Simulated(_)) => *runtime = RuntimeOptions::default(),
+        _ => {}
+    }
+    if let Some(count) = args.count {
+        match runtime {
+            RuntimeOptions::Simulated(simulated) => simulated.count = count,
+            RuntimeOptions::Docker(_) => {
+                let problem = "only simulated nodes can be several".to_owned();
+                return Err(ConfigError::Option { option: "count", problem });
+            }
+        }
+    }
+    config.options.check()?;
     Ok(config)
+}
+
+fn shape(path: &Path, source: serde_json::Error) -> ConfigError {
+    ConfigError::Shape { path: path.into(), source }
 }
 
 fn set<T: Clone>(slot: &mut T, value: Option<&T>) {
@@ -66,9 +86,8 @@ fn set<T: Clone>(slot: &mut T, value: Option<&T>) {
     }
 }
 
-fn read_with<T: DeserializeOwned>(path: &Path, sets: &[String]) -> Result<T, ConfigError> {
-    let syntax = |source| ConfigError::Syntax { path: path.into(), source };
-    let mut document: Value = serde_yaml::from_str(&files::read_text(path)?).map_err(syntax)?;
+fn read_with(path: &Path, sets: &[String]) -> Result<Value, ConfigError> {
+    let mut document = config::document(path)?;
     for entry in sets {
         let problem = |problem: String| ConfigError::Option { option: "set", problem };
         let (option, value) =
@@ -76,16 +95,16 @@ fn read_with<T: DeserializeOwned>(path: &Path, sets: &[String]) -> Result<T, Con
         let value: Value = serde_yaml::from_str(value).map_err(|e| problem(format!("{entry:?}: {e}")))?;
         let mut slot = &mut document;
         for key in option.split('.') {
-            if !slot.is_mapping() {
-                *slot = Value::Mapping(serde_yaml::Mapping::new());
+            if !slot.is_object() {
+                *slot = json!({});
             }
             slot = slot
-                .as_mapping_mut()
-                .expect("made a mapping just above")
-                .entry(Value::String(key.to_owned()))
+                .as_object_mut()
+                .expect("made an object just above")
+                .entry(key.to_owned())
                 .or_insert(Value::Null);
         }
         *slot = value;
     }
-    serde_yaml::from_value(document).map_err(syntax)
+    Ok(document)
 }

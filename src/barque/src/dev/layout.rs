@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use barque_agent::Options;
+use barque_agent::options::{RuntimeOptions, SimulatedOptions, Tls};
 use barque_api::k8s_openapi::jiff::Timestamp;
 
 use super::DevError;
 use crate::cli::DevArgs;
-use crate::config::{
-    AgentConfig, ApiConfig, ClusterConfig, MemberConfig, Overlay, RuntimeKind, ServerConfig, SimulatedConfig, TlsConfig,
-};
+use crate::config::{AgentConfig, ApiConfig, ClusterConfig, MemberConfig, Overlay, ServerConfig, TlsConfig};
 use crate::files;
 use crate::kubeconfig::{self, Endpoint};
 use crate::pki::{Authority, CertificatePaths, Subject};
@@ -60,6 +60,8 @@ pub struct Layout {
     pub authority: PathBuf,
     /// The administrator's certificate.
     pub administrator: CertificatePaths,
+    /// The first master's certificate: masters answer only each other.
+    pub master: CertificatePaths,
 }
 
 impl Layout {
@@ -101,16 +103,16 @@ impl Layout {
         let node = |index: u16| format!("node-{index}");
         if with_docker {
             for index in 1..=args.agents {
-                let config = agent_config(&dir, &node(index), &addresses, RuntimeKind::Docker, 1);
+                let config = agent_config(&dir, &node(index), &addresses, RuntimeOptions::default());
                 members.push(prepare_agent(config, &authority, &overlay, vec![node(index)], now)?);
             }
         } else if args.agents > 0 {
-            let config = agent_config(&dir, "node", &addresses, RuntimeKind::Simulated, u32::from(args.agents));
+            let config = agent_config(&dir, "node", &addresses, simulated(u32::from(args.agents)));
             let nodes = (0..args.agents).map(node).collect();
             members.push(prepare_agent(config, &authority, &overlay, nodes, now)?);
         }
         if args.simulated_nodes > 0 {
-            let config = agent_config(&dir, "sim", &addresses, RuntimeKind::Simulated, args.simulated_nodes);
+            let config = agent_config(&dir, "sim", &addresses, simulated(args.simulated_nodes));
             let nodes = (0..args.simulated_nodes).map(|n| format!("sim-{n}")).collect();
             members.push(prepare_agent(config, &authority, &overlay, nodes, now)?);
         }
@@ -123,7 +125,8 @@ impl Layout {
             members.iter().filter_map(|m| Some(Endpoint { context: m.name.clone(), url: m.url.clone()? })),
         );
         kubeconfig::write(&kubeconfig, &endpoints, &authority.certificate_pem, &administrator)?;
-        Ok(Self { authority: pki.join("ca.crt"), dir, members, proxy, kubeconfig, administrator })
+        let master = CertificatePaths::new(&members[0].data_dir.join("pki"), "master");
+        Ok(Self { authority: pki.join("ca.crt"), dir, members, proxy, kubeconfig, administrator, master })
     }
 }
 
@@ -186,47 +189,48 @@ fn prepare_master(
     })
 }
 
-fn agent_config(dir: &Path, name: &str, masters: &[String], runtime: RuntimeKind, count: u32) -> AgentConfig {
+fn agent_config(dir: &Path, name: &str, masters: &[String], runtime: RuntimeOptions) -> Options {
     let data_dir = dir.join(name);
     let paths = CertificatePaths::new(&data_dir.join("pki"), "agent");
-    AgentConfig {
-        name: name.to_owned(),
+    Options {
+        node_name: name.to_owned(),
         masters: masters.to_vec(),
-        tls: TlsConfig { ca: dir.join("pki").join("ca.crt"), certificate: paths.certificate, key: paths.key },
+        tls: Tls { ca: dir.join("pki").join("ca.crt"), cert: paths.certificate, key: paths.key, ..Tls::default() },
         data_dir,
         runtime,
-        address: LOOPBACK,
-        labels: std::collections::BTreeMap::new(),
-        zone: String::new(),
-        simulated: SimulatedConfig { count, ..SimulatedConfig::default() },
-        log: crate::config::LogConfig::default(),
+        address: Some(LOOPBACK),
+        logs_listen: SocketAddr::new(LOOPBACK, 0),
+        ..Options::default()
     }
 }
 
+fn simulated(count: u32) -> RuntimeOptions {
+    RuntimeOptions::Simulated(SimulatedOptions { count, ..SimulatedOptions::default() })
+}
+
 fn prepare_agent(
-    mut config: AgentConfig,
+    options: Options,
     authority: &Authority,
     overlay: &Overlay,
     nodes: Vec<String>,
     now: Timestamp,
 ) -> Result<Member, DevError> {
     let names = ["localhost".to_owned(), LOOPBACK.to_string()];
-    let subject = match config.runtime {
-        RuntimeKind::Docker => Subject::node(&config.name, &names),
-        RuntimeKind::Simulated => Subject::node_group(&config.name, &names),
+    let subject = match options.runtime {
+        RuntimeOptions::Docker(_) => Subject::node(&options.node_name, &names),
+        RuntimeOptions::Simulated(_) => Subject::node_group(&options.node_name, &names),
     };
-    let paths = CertificatePaths { certificate: config.tls.certificate.clone(), key: config.tls.key.clone() };
+    let paths = CertificatePaths { certificate: options.tls.cert.clone(), key: options.tls.key.clone() };
     authority.ensure(&paths, &subject, now)?;
-    if let Some(log) = &overlay.log {
-        config.log = log.clone();
-    }
-    let path = config.data_dir.join("agent.yaml");
-    write_yaml(&path, &config)?;
+    let (name, data_dir) = (options.node_name.clone(), options.data_dir.clone());
+    let config = AgentConfig { options, log: overlay.log.clone().unwrap_or_default() };
+    let path = data_dir.join("agent.yaml");
+    write_yaml(&path, &config.to_document())?;
     Ok(Member {
-        name: config.name.clone(),
+        name,
         program: Program::Agent,
         config: path,
-        data_dir: config.data_dir,
+        data_dir,
         url: None,
         cluster_address: None,
         api_address: None,

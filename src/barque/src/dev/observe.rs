@@ -59,7 +59,7 @@ impl Observer {
             .iter()
             .map(|member| {
                 let Some(address) = member.cluster_address else { return Ok(None) };
-                let channel = tls::lazy_channel(&address.to_string(), &layout.authority, &layout.administrator)?;
+                let channel = tls::lazy_channel(&address.to_string(), &layout.authority, &layout.master)?;
                 Ok(Some(PeersClient::new(channel)))
             })
             .collect::<Result<_, DevError>>()?;
