@@ -1,1 +1,23 @@
-//! To be written.
+//! The API server: one generic write pipeline for every kind and every verb,
+//! and HTTP on top of it.
+//!
+//! - [`pipeline`]: authorize → admit → default → validate → transaction. Leader
+//!   duties enter here as well, through the in-process door.
+//! - [`auth`]: who asks, and what they may do.
+//! - [`http`]: paths, content types, lists, watches, discovery, health.
+//!
+//! Deciding is synchronous and works on an immutable snapshot; only the shell
+//! around it awaits the store.
+
+pub mod auth;
+pub mod http;
+pub mod options;
+pub mod pipeline;
+
+pub use auth::{Authenticator, Authorizer, User};
+pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, serve};
+pub use options::{PipelineOptions, ServerOptions};
+pub use pipeline::{
+    ApiService, Consistency, DeleteOptions, Door, FieldValidation, Patch, PatchType, Pipeline, Propagation, RequestContext, Target, Written,
+    is_stale_term,
+};

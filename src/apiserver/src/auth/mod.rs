@@ -1,0 +1,66 @@
+//! Who asks ([`authn`]) and what they may do ([`authz`]).
+
+pub mod authn;
+pub mod authz;
+pub mod node;
+mod tokens;
+
+use std::collections::BTreeMap;
+
+pub use authn::{Authenticator, Credentials, Identity};
+pub use authz::{Attributes, Authorizer, Decision, GroupAuthorizer};
+pub use tokens::{TokenFile, TokenFileError};
+
+/// The user's group that may everything.
+pub const MASTERS: &str = "system:masters";
+/// The group of node agents.
+pub const NODES: &str = "system:nodes";
+/// The group of everybody who is known.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of everybody who is not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// May read `/metrics` and the health pages.
+pub const MONITORING: &str = "system:monitoring";
+/// The user's name when nobody has proved to be anybody.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// Prefix of a node's user name.
+pub const NODE_USER_PREFIX: &str = "system:node:";
+
+/// A user, as authentication found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// Name, unique among active users.
+    pub name: String,
+    /// Unique over time, "" if unknown.
+    pub uid: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Whatever else the authenticator knows.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// Nobody in particular.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
+    }
+
+    /// Whether the user is a member of the group.
+    #[must_use]
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+
+    /// Whether the user has proved to be somebody.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.is_in(AUTHENTICATED)
+    }
+
+    /// The node whose agent this is.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        if self.is_in(NODES) { self.name.strip_prefix(NODE_USER_PREFIX) } else { None }
+    }
+}

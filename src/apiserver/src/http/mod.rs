@@ -1,0 +1,185 @@
+//! HTTP on top of the pipeline. One handler for every kind: which kinds there
+//! are is looked up in the registry, never spelled out here.
+
+mod body;
+mod discovery;
+mod handle;
+mod health;
+mod hub;
+mod list;
+mod logs;
+mod metrics;
+mod negotiate;
+mod path;
+mod present;
+mod query;
+mod resource;
+mod respond;
+mod review;
+mod select;
+mod serve;
+mod stall;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use barque_api::{Reason, StatusError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+pub use health::HealthCheck;
+pub use logs::{LogRequest, LogStream, NodeProxy};
+pub use metrics::SharedRegistry;
+pub use serve::serve;
+
+use crate::auth::{Authenticator, Identity, User};
+use crate::options::ServerOptions;
+use crate::pipeline::Pipeline;
+use hub::Hub;
+use metrics::Metrics;
+
+/// The user of a connection's verified client certificate, as a request
+/// extension.
+#[derive(Debug, Clone)]
+pub struct PeerUser(pub Arc<User>);
+
+/// The API as it is served.
+pub struct Api {
+    pipeline: Arc<Pipeline>,
+    identity: Arc<dyn Identity>,
+    checks: Vec<Arc<dyn HealthCheck>>,
+    proxy: Arc<dyn NodeProxy>,
+    options: ServerOptions,
+    registry: SharedRegistry,
+    metrics: Metrics,
+    hub: Hub,
+    documents: discovery::Documents,
+    in_flight: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    body_room: Arc<Semaphore>,
+    /// `/readyz` fails from here on.
+    draining: CancellationToken,
+    /// Watches and other streams end from here on.
+    stopping: CancellationToken,
+}
+
+/// Puts an [`Api`] together.
+pub struct ApiBuilder {
+    pipeline: Arc<Pipeline>,
+    identity: Arc<dyn Identity>,
+    checks: Vec<Arc<dyn HealthCheck>>,
+    proxy: Arc<dyn NodeProxy>,
+    options: ServerOptions,
+    registry: SharedRegistry,
+}
+
+impl ApiBuilder {
+    /// Who asks; without it only client certificates are known.
+    #[must_use]
+    pub fn identity(mut self, identity: Arc<dyn Identity>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// One more thing that must be well.
+    #[must_use]
+    pub fn check(mut self, check: Arc<dyn HealthCheck>) -> Self {
+        self.checks.push(check);
+        self
+    }
+
+    /// The way to the nodes.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Arc<dyn NodeProxy>) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Limits and time-outs.
+    #[must_use]
+    pub fn options(mut self, options: ServerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The registry that `/metrics` shows.
+    #[must_use]
+    pub fn metrics(mut self, registry: SharedRegistry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// The finished API.
+    #[must_use]
+    pub fn build(self) -> Arc<Api> {
+        let options = self.options;
+        let room_kib = options.body_memory_bytes / 1024;
+        Arc::new(Api {
+            hub: Hub::new(Arc::clone(self.pipeline.store().view())),
+            metrics: Metrics::new(&self.registry),
+            documents: discovery::Documents::new(Arc::clone(self.pipeline.registry())),
+            in_flight: Arc::new(Semaphore::new(options.max_in_flight)),
+            streams: Arc::new(Semaphore::new(options.max_streams)),
+            body_room: Arc::new(Semaphore::new(room_kib.min(Semaphore::MAX_PERMITS))),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            pipeline: self.pipeline,
+            identity: self.identity,
+            checks: self.checks,
+            proxy: self.proxy,
+            registry: self.registry,
+            options,
+        })
+    }
+}
+
+impl Api {
+    /// Begins to put an API on top of a pipeline.
+    #[must_use]
+    pub fn builder(pipeline: Arc<Pipeline>) -> ApiBuilder {
+        ApiBuilder {
+            pipeline,
+            identity: Arc::new(Authenticator::default()),
+            checks: Vec::new(),
+            proxy: Arc::new(logs::NoProxy),
+            options: ServerOptions::default(),
+            registry: SharedRegistry::default(),
+        }
+    }
+
+    /// The pipeline below.
+    #[must_use]
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// The service that answers requests; needs no socket.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(handle::handle).with_state(Arc::clone(self))
+    }
+
+    /// Makes `/readyz` fail, so that load balancers look elsewhere.
+    pub fn begin_drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Ends watches and log streams.
+    pub fn end_streams(&self) {
+        self.stopping.cancel();
+    }
+
+    fn stream_permit(&self) -> Result<OwnedSemaphorePermit, StatusError> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| busy())
+    }
+}
+
+/// 429 in upstream's words.
+fn busy() -> StatusError {
+    let mut error = StatusError::new(Reason::TooManyRequests, "Too many requests, please try again later.");
+    error.retry_after_seconds = Some(1);
+    error
+}

@@ -1,0 +1,211 @@
+//! Content negotiation: in which form a client wants its answer, and in which
+//! form it sends its body.
+
+use barque_api::{Reason, StatusError};
+use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+
+use super::query::Query;
+
+/// Media types understood in bodies, as messages list them.
+const BODY_TYPES: &str = "application/json, application/yaml";
+/// Media types of answers, as messages list them.
+const ANSWER_TYPES: &str = "application/json, application/yaml";
+
+/// JSON or YAML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Yaml,
+}
+
+impl Format {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// Another shape of the answer than the object's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The objects themselves.
+    Own,
+    /// `meta.k8s.io` Table, of this version.
+    Table(String),
+    /// `meta.k8s.io` PartialObjectMetadata, of this version.
+    Metadata(String),
+}
+
+/// What the client accepts and prefers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub format: Format,
+    pub shape: Shape,
+    pub pretty: bool,
+    pub gzip: bool,
+}
+
+/// One media range of an `Accept` header.
+#[derive(Debug, Clone, PartialEq)]
+struct Range<'a> {
+    media: String,
+    parameters: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl Range<'_> {
+    fn parameter(&self, name: &str) -> &str {
+        self.parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    }
+}
+
+fn ranges(header: &str) -> Vec<Range<'_>> {
+    let mut list: Vec<Range<'_>> = header
+        .split(',')
+        .filter_map(|part| {
+            let mut pieces = part.split(';').map(str::trim);
+            let media = pieces.next().filter(|m| !m.is_empty())?.to_ascii_lowercase();
+            let parameters: Vec<_> = pieces
+                .filter_map(|piece| piece.split_once('='))
+                .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+                .collect();
+            let quality =
+                parameters.iter().find(|(key, _)| *key == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
+            Some(Range { media, parameters, quality })
+        })
+        .collect();
+    // Stable: equal ones stay in the client's order.
+    list.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    list
+}
+
+/// The forms a request may be answered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Objects, tables, metadata, as JSON or YAML.
+    Objects,
+    /// As `Objects`, in a stream: JSON only.
+    Watch,
+    /// Documents as JSON or YAML, no other shapes.
+    Documents,
+}
+
+fn not_acceptable(offer: Offer) -> StatusError {
+    let types = if offer == Offer::Watch { "application/json, application/json;stream=watch" } else { ANSWER_TYPES };
+    StatusError::new(Reason::NotAcceptable, format!("only the following media types are accepted: {types}"))
+}
+
+/// Chooses the form of the answer.
+pub(super) fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Accepted, StatusError> {
+    let header = headers.get(ACCEPT).map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
+    let (format, shape) = if header.trim().is_empty() {
+        (Format::Json, Shape::Own)
+    } else {
+        ranges(header).iter().filter(|r| r.quality > 0.0).find_map(|r| serve(r, offer)).ok_or_else(|| not_acceptable(offer))?
+    };
+    let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let for_people = ["curl/", "Wget/", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));
+    let pretty = query.flag("pretty")?.unwrap_or(for_people);
+    let gzip = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|encodings| {
+        ranges(encodings).iter().any(|r| r.quality > 0.0 && (r.media == "gzip" || r.media == "*"))
+    });
+    Ok(Accepted { format, shape, pretty, gzip })
+}
+
+fn serve(range: &Range<'_>, offer: Offer) -> Option<(Format, Shape)> {
+    let format = match range.media.as_str() {
+        "application/json" | "application/*" | "*/*" => Format::Json,
+        "application/yaml" if offer != Offer::Watch => Format::Yaml,
+        _ => return None,
+    };
+    let group = range.parameter("g");
+    let version = range.parameter("v");
+    let known = group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1");
+    let shape = match range.parameter("as") {
+        "" => Shape::Own,
+        _ if offer == Offer::Documents => return None,
+        "Table" if known => Shape::Table(version.to_owned()),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" if known => Shape::Metadata(version.to_owned()),
+        _ => return None,
+    };
+    match range.parameter("stream") {
+        "" => {}
+        "watch" if offer == Offer::Watch => {}
+        _ => return None,
+    }
+    Some((format, shape))
+}
+
+/// The form of a request body.
+pub(super) fn body_format(headers: &HeaderMap) -> Result<Format, StatusError> {
+    match media_type(headers).as_str() {
+        "" | "application/json" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        _ => Err(unsupported(BODY_TYPES)),
+    }
+}
+
+/// The media type of a body, lower-case and without parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let header = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")).unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// 415 in upstream's words.
+pub(super) fn unsupported(accepted: &str) -> StatusError {
+    StatusError::new(
+        Reason::UnsupportedMediaType,
+        format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(accept: &str, offer: Offer) -> Result<(Format, Shape), u16> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().expect("a header"));
+        accepted(&headers, &Query::default(), offer).map(|a| (a.format, a.shape)).map_err(|e| e.code())
+    }
+
+    #[test]
+    fn clients_get_what_they_prefer_of_what_there_is() {
+        let table = Shape::Table("v1".to_owned());
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let client_go = "application/vnd.kubernetes.protobuf,application/json";
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        for (accept, offer, expected) in [
+            ("*/*", Offer::Objects, Ok((Format::Json, Shape::Own))),
+            ("application/yaml", Offer::Objects, Ok((Format::Yaml, Shape::Own))),
+            ("application/json;q=0.5, application/yaml", Offer::Objects, Ok((Format::Yaml, Shape::Own))),
+            (kubectl, Offer::Objects, Ok((Format::Json, table.clone()))),
+            (kubectl, Offer::Watch, Ok((Format::Json, table))),
+            (client_go, Offer::Objects, Ok((Format::Json, Shape::Own))),
+            (metadata, Offer::Objects, Ok((Format::Json, Shape::Metadata("v1".to_owned())))),
+            ("application/json;stream=watch", Offer::Watch, Ok((Format::Json, Shape::Own))),
+            ("application/vnd.kubernetes.protobuf", Offer::Objects, Err(406)),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io", Offer::Objects, Err(406)),
+            ("text/html", Offer::Objects, Err(406)),
+            ("application/yaml", Offer::Watch, Err(406)),
+            ("application/json;q=0", Offer::Objects, Err(406)),
+        ] {
+            assert_eq!(ask(accept, offer), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn protobuf_bodies_are_refused_precisely() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(body_format(&headers), Ok(Format::Json));
+        headers.insert(CONTENT_TYPE, "Application/YAML; charset=utf-8".parse().expect("a header"));
+        assert_eq!(body_format(&headers), Ok(Format::Yaml));
+        headers.insert(CONTENT_TYPE, "application/vnd.kubernetes.protobuf".parse().expect("a header"));
+        let error = body_format(&headers).expect_err("protobuf");
+        assert_eq!(error.code(), 415);
+        assert!(error.message.ends_with("application/json, application/yaml"), "{}", error.message);
+    }
+}

@@ -1,0 +1,169 @@
+//! What a request path is about. One parser for every kind: nothing here
+//! knows which kinds exist, except that Namespaces are the folders.
+
+/// Subresources of Namespaces, which would otherwise read as resources in one.
+const NAMESPACE_SUBRESOURCES: &[&str] = &["status", "finalize"];
+
+/// A path below `/api/v1` or `/apis/GROUP/VERSION`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ResourcePath {
+    pub group: String,
+    pub version: String,
+    pub namespace: String,
+    pub plural: String,
+    pub name: String,
+    pub subresource: String,
+    /// What follows the subresource (proxies).
+    pub rest: String,
+}
+
+/// Discovery documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Discovery {
+    /// `/api`
+    Core,
+    /// `/apis`
+    Groups,
+    /// `/apis/GROUP`
+    Group(String),
+    /// `/api/v1` and `/apis/GROUP/VERSION`
+    Resources(String, String),
+}
+
+/// Everything that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    Resource(ResourcePath),
+    Discovery(Discovery),
+    /// `/`
+    Root,
+    /// `/version`
+    Version,
+    /// `/livez`, `/readyz`, `/healthz`, with the single check asked for.
+    Health(&'static str, Option<String>),
+    /// `/metrics`
+    Metrics,
+    /// `/openapi/v2`
+    OpenApiV2,
+    /// `/openapi/v3` and, with a path, the document of one group version.
+    OpenApiV3(Option<String>),
+    Unknown,
+}
+
+/// Decodes `%2F` and the like; `None` for what is not UTF-8.
+fn percent_decode(segment: &str) -> Option<String> {
+    if !segment.contains('%') {
+        return Some(segment.to_owned());
+    }
+    let bytes = segment.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        if bytes[index] == b'%' {
+            let hex = segment.get(index + 1..index + 3)?;
+            out.push(u8::from_str_radix(hex, 16).ok()?);
+            index += 3;
+        } else {
+            out.push(bytes[index]);
+            index += 1;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Reads a path.
+pub(super) fn parse(path: &str) -> Route {
+    let Some(segments) = path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect::<Option<Vec<_>>>()
+    else {
+        return Route::Unknown;
+    };
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        [] => Route::Root,
+        ["version"] => Route::Version,
+        ["metrics"] => Route::Metrics,
+        ["livez", rest @ ..] => health("livez", rest),
+        ["readyz", rest @ ..] => health("readyz", rest),
+        ["healthz", rest @ ..] => health("healthz", rest),
+        ["openapi", "v2"] => Route::OpenApiV2,
+        ["openapi", "v3"] => Route::OpenApiV3(None),
+        ["openapi", "v3", rest @ ..] => Route::OpenApiV3(Some(rest.join("/"))),
+        ["api"] => Route::Discovery(Discovery::Core),
+        ["apis"] => Route::Discovery(Discovery::Groups),
+        ["apis", group] => Route::Discovery(Discovery::Group((*group).to_owned())),
+        ["api", version] => Route::Discovery(Discovery::Resources(String::new(), (*version).to_owned())),
+        ["apis", group, version] => {
+            Route::Discovery(Discovery::Resources((*group).to_owned(), (*version).to_owned()))
+        }
+        ["api", version, rest @ ..] => resource("", version, rest),
+        ["apis", group, version, rest @ ..] => resource(group, version, rest),
+        _ => Route::Unknown,
+    }
+}
+
+fn health(kind: &'static str, rest: &[&str]) -> Route {
+    match rest {
+        [] => Route::Health(kind, None),
+        [check] => Route::Health(kind, Some((*check).to_owned())),
+        _ => Route::Unknown,
+    }
+}
+
+fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
+    let base = ResourcePath { group: group.to_owned(), version: version.to_owned(), ..ResourcePath::default() };
+    let (namespace, rest) = match rest {
+        ["namespaces", _name, sub] if NAMESPACE_SUBRESOURCES.contains(sub) => ("", rest),
+        ["namespaces", namespace, inner @ ..] if !inner.is_empty() => (*namespace, inner),
+        other => ("", other),
+    };
+    let text = |index: usize| rest.get(index).map(|s| (*s).to_owned()).unwrap_or_default();
+    Route::Resource(ResourcePath {
+        namespace: namespace.to_owned(),
+        plural: text(0),
+        name: text(1),
+        subresource: text(2),
+        rest: rest.get(3..).unwrap_or_default().join("/"),
+        ..base
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(path: &str) -> [String; 6] {
+        match parse(path) {
+            Route::Resource(r) => [r.group, r.version, r.namespace, r.plural, r.name, r.subresource],
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn resource_paths_fall_into_their_parts() {
+        for (path, expected) in [
+            ("/api/v1/pods", ["", "v1", "", "pods", "", ""]),
+            ("/api/v1/namespaces", ["", "v1", "", "namespaces", "", ""]),
+            ("/api/v1/namespaces/a", ["", "v1", "", "namespaces", "a", ""]),
+            ("/api/v1/namespaces/a/finalize", ["", "v1", "", "namespaces", "a", "finalize"]),
+            ("/api/v1/namespaces/a/pods", ["", "v1", "a", "pods", "", ""]),
+            ("/api/v1/namespaces/a/pods/b/log", ["", "v1", "a", "pods", "b", "log"]),
+            ("/apis/apps/v1/namespaces/a/deployments/b", ["apps", "v1", "a", "deployments", "b", ""]),
+            ("/api/v1/nodes/n/status", ["", "v1", "", "nodes", "n", "status"]),
+            ("/api/v1/nodes/a%2Fb", ["", "v1", "", "nodes", "a/b", ""]),
+        ] {
+            assert_eq!(parts(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn everything_else_has_its_place() {
+        assert_eq!(parse("/"), Route::Root);
+        assert_eq!(parse("/readyz/etcd"), Route::Health("readyz", Some("etcd".to_owned())));
+        assert_eq!(parse("/openapi/v3/apis/apps/v1"), Route::OpenApiV3(Some("apis/apps/v1".to_owned())));
+        assert_eq!(parse("/api/v1"), Route::Discovery(Discovery::Resources(String::new(), "v1".to_owned())));
+        assert_eq!(parse("/apis/apps"), Route::Discovery(Discovery::Group("apps".to_owned())));
+        assert_eq!(parse("/nothing"), Route::Unknown);
+        assert_eq!(parse("/api/v1/pods/%zz"), Route::Unknown);
+        assert_eq!(parse("/api/v1/pods/%ff"), Route::Unknown);
+    }
+}

@@ -1,0 +1,132 @@
+//! Answers: JSON or YAML, indented for people, compressed when large; and
+//! errors, which are always `Status` objects.
+
+use std::io::Write;
+
+use axum::body::Body;
+use barque_api::StatusError;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::negotiate::{Accepted, Format};
+use crate::pipeline::encode_yaml;
+
+/// Longest text of one `Warning` header, and of all of one answer, in bytes.
+const MAX_WARNING_BYTES: usize = 256;
+const MAX_WARNINGS_BYTES: usize = 4_096;
+
+/// Compression level: speed matters more than the last percent.
+pub(super) const GZIP_LEVEL: Compression = Compression::new(1);
+
+/// An answer from finished JSON.
+pub(super) fn json_response(
+    code: StatusCode,
+    accepted: &Accepted,
+    gzip_threshold: usize,
+    json: Bytes,
+) -> Result<Response<Body>, StatusError> {
+    let body = match accepted.format {
+        Format::Yaml => Bytes::from(encode_yaml(&reparse(&json)?)?),
+        Format::Json if accepted.pretty => pretty(&json)?,
+        Format::Json => json,
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(accepted.format.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    let body = if accepted.gzip && body.len() >= gzip_threshold {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        gzip(&body)?
+    } else {
+        body
+    };
+    *response.body_mut() = Body::from(body);
+    Ok(response)
+}
+
+fn reparse(json: &[u8]) -> Result<Value, StatusError> {
+    serde_json::from_slice(json).map_err(|error| StatusError::internal(format!("an answer is not JSON: {error}")))
+}
+
+fn pretty(json: &[u8]) -> Result<Bytes, StatusError> {
+    let mut text = serde_json::to_vec_pretty(&reparse(json)?).map_err(|error| StatusError::internal(error.to_string()))?;
+    text.push(b'\n');
+    Ok(Bytes::from(text))
+}
+
+fn gzip(body: &[u8]) -> Result<Bytes, StatusError> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), GZIP_LEVEL);
+    let compressed = encoder.write_all(body).and_then(|()| encoder.finish());
+    compressed.map(Bytes::from).map_err(|error| StatusError::internal(error.to_string()))
+}
+
+/// Adds one `Warning` header per text, in upstream's form.
+pub(super) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    let mut total = 0;
+    for warning in warnings {
+        let mut text: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] })
+            .collect();
+        if text.len() > MAX_WARNING_BYTES {
+            let mut end = MAX_WARNING_BYTES;
+            while !text.is_char_boundary(end) || text.as_bytes()[end - 1] == b'\\' {
+                end -= 1;
+            }
+            text.truncate(end);
+        }
+        total += text.len();
+        if total > MAX_WARNINGS_BYTES {
+            return;
+        }
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// An error as its `Status`.
+pub(super) fn error_response(error: &StatusError) -> Response<Body> {
+    let mut body = error.to_value().to_string();
+    body.push('\n');
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = error.retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// An error after which the connection cannot be used further.
+pub(super) fn closing(mut response: Response<Body>, http1: bool) -> Response<Body> {
+    if http1 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Plain text.
+pub(super) fn text_response(code: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// `Status` of something that went well.
+pub(super) fn success(code: StatusCode, details: Option<Value>) -> Value {
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    match details {
+        Some(details) => status["details"] = details,
+        None => status["code"] = json!(code.as_u16()),
+    }
+    status
+}

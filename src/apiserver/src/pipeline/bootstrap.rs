@@ -1,0 +1,63 @@
+//! What every cluster has from its first moment: the system namespaces and
+//! the Service through which Pods find the API.
+
+use barque_api::{Object, Reason, StatusError};
+use serde_json::{Value, json};
+
+use super::{Pipeline, RequestContext};
+
+/// Namespaces that a cluster starts with.
+pub const SYSTEM_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// The Service `default/kubernetes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiService {
+    /// The port at which masters serve the API.
+    pub target_port: u16,
+}
+
+impl Pipeline {
+    /// Creates what is missing. May be called by every leader at its start.
+    ///
+    /// # Errors
+    /// As [`Pipeline::create`]; what exists already is fine.
+    pub async fn bootstrap(&self, context: &RequestContext, service: Option<ApiService>) -> Result<(), StatusError> {
+        for name in SYSTEM_NAMESPACES {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.ensure(context, "namespaces", "", name, namespace).await?;
+        }
+        if let Some(ApiService { target_port }) = service {
+            let first = self.options.service_cidr.nth(1).to_string();
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "kubernetes", "namespace": "default",
+                    "labels": {"component": "apiserver", "provider": "kubernetes"}},
+                "spec": {
+                    "type": "ClusterIP", "clusterIP": first,
+                    "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": target_port}],
+                },
+            });
+            self.ensure(context, "services", "default", "kubernetes", service).await?;
+        }
+        Ok(())
+    }
+
+    async fn ensure(
+        &self,
+        context: &RequestContext,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        object: Value,
+    ) -> Result<(), StatusError> {
+        let target = self.target(storage, namespace, name)?;
+        if self.store.view().snapshot().get(&target.key()).is_some() {
+            return Ok(());
+        }
+        let object = Object::from_value(object).map_err(|_| StatusError::internal("not an object"))?;
+        match self.create(context, &target.named(""), object).await {
+            Err(error) if error.reason != Reason::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

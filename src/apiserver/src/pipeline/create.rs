@@ -1,0 +1,123 @@
+//! Creating objects.
+
+use super::metadata;
+use barque_api::{Object, Reason, StatusError};
+use barque_store::{Precondition, Snapshot};
+
+use super::execute::{Plan, Planned};
+use super::update::Ownership;
+use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, meta, model, stored};
+
+/// Attempts at a free name for `generateName`.
+const MAX_NAME_ATTEMPTS: usize = 8;
+
+impl Pipeline {
+    /// Creates an object in the target's collection. The object is in the
+    /// shape of the target's row, decoded but not checked.
+    ///
+    /// # Errors
+    /// 400 when the body does not belong here, 403, 404 for the namespace,
+    /// 409 when the name is taken, 422, and the store's own failures.
+    pub async fn create(&self, context: &RequestContext, target: &Target, object: Object) -> Result<Written, StatusError> {
+        self.authorize_target(context, "create", target, "")?;
+        let mut object = object;
+        meta::match_target(target, &mut object, false)?;
+        if !object.resource_version().is_empty() {
+            return Err(StatusError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let mut warnings = model::check(context, &target.resource, &mut object)?;
+        let object = stored(&target.resource, object);
+        let target = self.storage_target(target);
+        let mut names_tried = 0;
+        let mut written = self
+            .execute(context, &target, &mut |snapshot| {
+                names_tried += 1;
+                self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update, names_tried)
+            })
+            .await?;
+        warnings.append(&mut written.warnings);
+        Ok(Written { warnings, ..written })
+    }
+
+    /// The same target with the row in whose shape objects are stored.
+    pub(super) fn storage_target(&self, target: &Target) -> Target {
+        let row = if target.resource.conversion.is_some() {
+            self.registry.by_storage(&target.resource.storage).unwrap_or(&target.resource)
+        } else {
+            &target.resource
+        };
+        Target::new(row, target.namespace.as_str(), target.name.as_str())
+    }
+
+    /// The transaction that creates an object given in its stored shape.
+    pub(super) fn plan_create(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        snapshot: &Snapshot,
+        object: Object,
+        ownership: Ownership,
+        attempt: usize,
+    ) -> Result<Planned, StatusError> {
+        let row = &target.resource;
+        let mut object = object;
+        let generated = meta::generate_name(&self.world, &mut object);
+        let target = target.named(object.name());
+        let request = AdmissionRequest {
+            operation: Operation::Create,
+            target: &target,
+            subresource: "",
+            old: None,
+            context,
+            snapshot,
+        };
+        (row.strategy.default)(&mut object);
+        self.mutate(&request, &mut object)?;
+        (row.strategy.default)(&mut object);
+        (row.strategy.prepare_create)(&mut object);
+        meta::stamp_new(&self.world, row.has_status, &mut object);
+        if ownership == Ownership::Update {
+            model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
+        }
+
+        let mut plan = Plan { created: true, ..Plan::default() };
+        let mut errors = metadata::validate(row, &object);
+        errors.extend((row.strategy.validate)(&object));
+        errors.dedup();
+        if !errors.is_empty() {
+            return Err(target.invalid(object.name(), &errors));
+        }
+        let conditions = self.admit(&request, &object)?;
+        let key = target.key();
+        if let Some(existing) = snapshot.get(&key) {
+            if generated && attempt < MAX_NAME_ATTEMPTS {
+                return self.plan_create(context, &target.named(""), snapshot, nameless(object), ownership, attempt + 1);
+            }
+            return Err(taken(&target, existing.object(), generated));
+        }
+        plan.preconditions.push(Precondition::Absent(key.clone()));
+        plan.preconditions.extend(conditions);
+        let extra = self.service_hook(&target, snapshot, None, &mut object)?;
+        plan.put(key, &object);
+        extra.join(&mut plan);
+        Ok(Planned::Write(plan))
+    }
+}
+
+fn nameless(mut object: Object) -> Object {
+    object.remove(&["metadata", "name"]);
+    object
+}
+
+fn taken(target: &Target, existing: &Object, generated: bool) -> StatusError {
+    let row = &target.resource;
+    let mut error = StatusError::already_exists(&row.group, &row.plural, &target.name);
+    if generated {
+        error.message.push_str(", the server was not able to generate a unique name for the object");
+        error.retry_after_seconds = Some(1);
+    } else if existing.is_terminating() {
+        error.message = format!("object is being deleted: {}", error.message);
+    }
+    debug_assert_eq!(error.reason, Reason::AlreadyExists);
+    error
+}

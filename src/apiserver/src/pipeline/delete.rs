@@ -1,0 +1,322 @@
+//! Deleting objects: at once, after a grace period, or when the last
+//! finalizer is gone.
+//!
+//! Rules: `k8s.io/apiserver/pkg/registry/{rest/delete.go,generic/registry/store.go}`.
+
+use std::sync::Arc;
+
+use barque_api::k8s_openapi::jiff::{SignedDuration, Timestamp};
+use barque_api::world::format_time;
+use barque_api::{Object, Reason, StatusError};
+use barque_store::{Op, Precondition, Record, Snapshot};
+use futures::StreamExt;
+use serde_json::json;
+
+use super::execute::{Plan, Planned};
+use super::{AdmissionRequest, DeleteOptions, Operation, Pipeline, Propagation, RequestContext, Target, Written, services};
+
+/// Finalizer of foreground deletion.
+const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of orphaning deletion.
+const ORPHAN: &str = "orphan";
+/// Deletions of one deletecollection that run at once.
+const COLLECTION_WORKERS: usize = 16;
+
+impl Pipeline {
+    /// Deletes an object, or begins to.
+    ///
+    /// # Errors
+    /// 403, 404, 409 when a precondition does not hold, and the store's own.
+    pub async fn delete(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        options: &DeleteOptions,
+    ) -> Result<Written, StatusError> {
+        self.authorize_target(context, "delete", target, "")?;
+        self.delete_authorized(context, &self.storage_target(target), options).await
+    }
+
+    async fn delete_authorized(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        options: &DeleteOptions,
+    ) -> Result<Written, StatusError> {
+        self.execute(context, target, &mut |snapshot| {
+            let record = snapshot.get(&target.key()).ok_or_else(|| target.not_found())?;
+            self.plan_delete(context, target, snapshot, record, options)
+        })
+        .await
+    }
+
+    /// Deletes the objects of a collection that a filter keeps; those that
+    /// vanish meanwhile are fine. Gives the deleted objects back.
+    ///
+    /// # Errors
+    /// The first failure of a deletion; others may have happened.
+    pub async fn delete_collection(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        options: &DeleteOptions,
+        records: Vec<Arc<Record>>,
+    ) -> Result<Vec<Arc<Record>>, StatusError> {
+        self.authorize_target(context, "deletecollection", target, "")?;
+        let collection = self.storage_target(target);
+        let context = &RequestContext { request_id: None, ..context.clone() };
+        let mut running = futures::stream::iter(records.into_iter().map(|record| {
+            let name = &record.key().object;
+            let target = Target::new(&collection.resource, &*name.namespace, &*name.name);
+            async move { self.delete_authorized(context, &target, options).await }
+        }))
+        .buffered(COLLECTION_WORKERS);
+        let mut deleted = Vec::new();
+        while let Some(result) = running.next().await {
+            match result {
+                Ok(written) => deleted.push(written.record),
+                Err(error) if error.reason == Reason::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// The transaction that deletes a record, or marks it.
+    pub(super) fn plan_delete(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        snapshot: &Snapshot,
+        record: &Arc<Record>,
+        options: &DeleteOptions,
+    ) -> Result<Planned, StatusError> {
+        check_preconditions(target, record, options)?;
+        let old = record.object();
+        let request = AdmissionRequest {
+            operation: Operation::Delete,
+            target,
+            subresource: "",
+            old: Some(old),
+            context,
+            snapshot,
+        };
+        self.mutate(&request, &mut Object::clone(old))?;
+        let mut plan = Plan::default();
+        plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
+        plan.preconditions.extend(self.admit(&request, old)?);
+        match decide(&target.resource.storage, old, options, self.world.now()) {
+            Deletion::Remove => {
+                self.plan_removal(target, record, &mut plan);
+                Ok(Planned::Write(plan))
+            }
+            Deletion::Mark(marked) => {
+                plan.put(record.key().clone(), &marked);
+                Ok(Planned::Write(plan))
+            }
+            Deletion::Pending => Ok(Planned::Unchanged(Arc::clone(record))),
+        }
+    }
+
+    /// Adds the removal of a record and of what it holds.
+    pub(super) fn plan_removal(&self, target: &Target, record: &Record, plan: &mut Plan) {
+        plan.removed = true;
+        plan.ops.push(Op::Delete(record.key().clone()));
+        if &*target.resource.storage == services::SERVICES {
+            plan.ops.extend(services::releases(record.object()));
+        }
+    }
+}
+
+fn check_preconditions(target: &Target, record: &Record, options: &DeleteOptions) -> Result<(), StatusError> {
+    if let Some(uid) = &options.uid
+        && uid != record.uid()
+    {
+        return Err(target.conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            record.uid()
+        )));
+    }
+    if let Some(version) = &options.resource_version
+        && *version != record.revision().to_string()
+    {
+        return Err(target.conflict(&format!(
+            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            record.revision()
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq)]
+enum Deletion {
+    /// Gone at once.
+    Remove,
+    /// Going: the object as it is now to be.
+    Mark(Object),
+    /// Already going; nothing to change.
+    Pending,
+}
+
+/// What becomes of an object that is to be deleted.
+fn decide(storage: &str, old: &Object, options: &DeleteOptions, now: Timestamp) -> Deletion {
+    let mut new = old.clone();
+    if old.is_terminating() {
+        return decide_again(storage, new, options);
+    }
+    let finalizers = wanted_finalizers(&new, options);
+    if finalizers.is_empty() {
+        new.remove(&["metadata", "finalizers"]);
+    } else {
+        new.set(&["metadata", "finalizers"], json!(finalizers));
+    }
+    let held_in_spec = storage == "namespaces"
+        && old.get(&["spec", "finalizers"]).and_then(|f| f.as_array()).is_some_and(|f| !f.is_empty());
+    let grace = if storage == "pods" { pod_grace(old, options) } else { 0 };
+    if finalizers.is_empty() && !held_in_spec && grace == 0 {
+        return Deletion::Remove;
+    }
+    let end = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
+    new.set(&["metadata", "deletionTimestamp"], json!(format_time(end)));
+    if storage == "pods" || !finalizers.is_empty() {
+        new.set(&["metadata", "deletionGracePeriodSeconds"], json!(grace));
+    }
+    if old.generation() > 0 {
+        new.set(&["metadata", "generation"], json!(old.generation() + 1));
+    }
+    if storage == "namespaces" {
+        new.set(&["status", "phase"], json!("Terminating"));
+    }
+    Deletion::Mark(new)
+}
+
+/// A second deletion may only shorten the grace period of the first.
+fn decide_again(storage: &str, old: Object, options: &DeleteOptions) -> Deletion {
+    let held = !old.finalizers().is_empty()
+        || (storage == "namespaces"
+            && old.get(&["spec", "finalizers"]).and_then(|f| f.as_array()).is_some_and(|f| !f.is_empty()));
+    let Some(current) = old.integer(&["metadata", "deletionGracePeriodSeconds"]) else {
+        return if held { Deletion::Pending } else { Deletion::Remove };
+    };
+    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    match asked {
+        Some(asked) if asked < current => {
+            if asked == 0 && !held {
+                return Deletion::Remove;
+            }
+            let mut new = old;
+            let shortened = new
+                .text(&["metadata", "deletionTimestamp"])
+                .parse::<Timestamp>()
+                .ok()
+                .and_then(|end| end.checked_add(SignedDuration::from_secs(asked - current)).ok());
+            if let Some(end) = shortened {
+                new.set(&["metadata", "deletionTimestamp"], json!(format_time(end)));
+            }
+            new.set(&["metadata", "deletionGracePeriodSeconds"], json!(asked));
+            Deletion::Mark(new)
+        }
+        _ if current == 0 && !held => Deletion::Remove,
+        _ => Deletion::Pending,
+    }
+}
+
+/// Seconds that a Pod gets to stop: none when nothing of it can run.
+fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
+    let unbound = pod.text(&["spec", "nodeName"]).is_empty();
+    let over = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed");
+    if unbound || over {
+        return 0;
+    }
+    let seconds = options
+        .grace_period_seconds
+        .or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"]))
+        .unwrap_or(30);
+    if seconds < 0 { 1 } else { seconds }
+}
+
+/// The object's finalizers with those that the propagation asks for.
+fn wanted_finalizers(object: &Object, options: &DeleteOptions) -> Vec<String> {
+    let current: Vec<String> = object.finalizers().into_iter().map(ToOwned::to_owned).collect();
+    let Some(propagation) = options.propagation else { return current };
+    let mut wanted: Vec<String> = current.into_iter().filter(|f| f != FOREGROUND && f != ORPHAN).collect();
+    match propagation {
+        Propagation::Background => {}
+        Propagation::Foreground => wanted.push(FOREGROUND.to_owned()),
+        Propagation::Orphan => wanted.push(ORPHAN.to_owned()),
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn object(value: Value) -> Object {
+        Object::from_value(value).expect("an object")
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-01T00:00:00Z".parse().expect("valid")
+    }
+
+    fn bound_pod() -> Object {
+        object(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 20}}))
+    }
+
+    fn grace(seconds: i64) -> DeleteOptions {
+        DeleteOptions { grace_period_seconds: Some(seconds), ..DeleteOptions::default() }
+    }
+
+    fn marked(deletion: Deletion) -> Object {
+        match deletion {
+            Deletion::Mark(object) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_running_pod_gets_its_grace_and_a_second_delete_only_shortens_it() {
+        let pod = marked(decide("pods", &bound_pod(), &DeleteOptions::default(), now()));
+        assert_eq!(pod.text(&["metadata", "deletionTimestamp"]), "2026-11-01T00:00:20Z");
+        assert_eq!(pod.integer(&["metadata", "deletionGracePeriodSeconds"]), Some(20));
+        assert_eq!(decide("pods", &pod, &grace(60), now()), Deletion::Pending);
+        assert_eq!(decide("pods", &pod, &DeleteOptions::default(), now()), Deletion::Pending);
+        let sooner = marked(decide("pods", &pod, &grace(5), now()));
+        assert_eq!(sooner.text(&["metadata", "deletionTimestamp"]), "2026-11-01T00:00:05Z");
+        assert_eq!(decide("pods", &sooner, &grace(0), now()), Deletion::Remove);
+    }
+
+    #[test]
+    fn pods_that_cannot_run_go_at_once() {
+        assert_eq!(decide("pods", &bound_pod(), &grace(0), now()), Deletion::Remove);
+        let unbound = object(json!({"metadata": {}, "spec": {}}));
+        assert_eq!(decide("pods", &unbound, &grace(30), now()), Deletion::Remove);
+        let over = object(json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}));
+        assert_eq!(decide("pods", &over, &DeleteOptions::default(), now()), Deletion::Remove);
+    }
+
+    #[test]
+    fn finalizers_hold_an_object_and_propagation_adds_them() {
+        let plain = object(json!({"metadata": {"generation": 3}}));
+        assert_eq!(decide("deployments.apps", &plain, &DeleteOptions::default(), now()), Deletion::Remove);
+        let with = |propagation| DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+        let held = marked(decide("deployments.apps", &plain, &with(Propagation::Foreground), now()));
+        assert_eq!(held.finalizers(), ["foregroundDeletion"]);
+        assert_eq!(held.generation(), 4);
+        assert_eq!(held.integer(&["metadata", "deletionGracePeriodSeconds"]), Some(0));
+        assert_eq!(decide("deployments.apps", &held, &with(Propagation::Background), now()), Deletion::Pending);
+        let own = object(json!({"metadata": {"finalizers": ["orphan", "x/y"]}}));
+        let held = marked(decide("deployments.apps", &own, &with(Propagation::Background), now()));
+        assert_eq!(held.finalizers(), ["x/y"]);
+    }
+
+    #[test]
+    fn a_namespace_is_held_by_its_spec() {
+        let namespace = object(json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}}));
+        let held = marked(decide("namespaces", &namespace, &DeleteOptions::default(), now()));
+        assert_eq!(held.text(&["status", "phase"]), "Terminating");
+        assert_eq!(decide("namespaces", &held, &DeleteOptions::default(), now()), Deletion::Pending);
+    }
+}

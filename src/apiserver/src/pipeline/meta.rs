@@ -1,0 +1,231 @@
+//! `metadata` that the server owns: names, uids, times, generation.
+
+use barque_api::world::{World, format_time};
+use barque_api::{FieldError, Object, StatusError};
+use serde_json::{Value, json};
+
+use super::{Door, Target};
+
+/// Longest base of a generated name: room for the suffix within 63.
+const MAX_GENERATE_BASE: usize = 58;
+/// Length of a generated suffix.
+const SUFFIX_LENGTH: usize = 5;
+
+/// Checks that a body belongs to the URL and fills in what it leaves out.
+pub(super) fn match_target(target: &Target, object: &mut Object, names_object: bool) -> Result<(), StatusError> {
+    let row = &target.resource;
+    if object.get(&["metadata"]).is_some_and(|m| !m.is_object() && !m.is_null()) {
+        return Err(StatusError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: metadata must be an object",
+            row.kind, row.version, row.kind
+        )));
+    }
+    let expected = row.api_version();
+    for (field, expected, text) in
+        [("apiVersion", expected.as_str(), "API version"), ("kind", row.kind.as_ref(), "kind")]
+    {
+        let given = object.text(&[field]);
+        if given.is_empty() {
+            object.set(&[field], json!(expected));
+        } else if given != expected {
+            return Err(StatusError::bad_request(format!(
+                "the {text} in the data ({given}) does not match the expected {text} ({expected})"
+            )));
+        }
+    }
+    let namespace = object.namespace();
+    if namespace != target.namespace {
+        if !namespace.is_empty() {
+            return Err(StatusError::bad_request(if names_object {
+                format!(
+                    "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+                    target.namespace
+                )
+            } else {
+                "the namespace of the provided object does not match the namespace sent on the request".to_owned()
+            }));
+        }
+        object.set(&["metadata", "namespace"], json!(target.namespace));
+    } else if target.namespace.is_empty() {
+        object.remove(&["metadata", "namespace"]);
+    }
+    if names_object {
+        let name = object.name();
+        if name.is_empty() {
+            return Err(StatusError::bad_request("name must be provided"));
+        }
+        if name != target.name {
+            return Err(StatusError::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Sets what a new object gets from the server.
+pub(super) fn stamp_new(world: &World, has_spec_generation: bool, object: &mut Object) {
+    let uid = world.new_uid();
+    let now = format_time(world.now());
+    let metadata = object.metadata_mut();
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".to_owned(), json!(uid));
+    metadata.insert("creationTimestamp".to_owned(), json!(now));
+    if has_spec_generation {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+}
+
+/// Makes a name from `generateName`, if there is no name. True if it did.
+pub(super) fn generate_name(world: &World, object: &mut Object) -> bool {
+    let base = object.text(&["metadata", "generateName"]);
+    if !object.name().is_empty() || base.is_empty() {
+        return false;
+    }
+    let mut end = base.len().min(MAX_GENERATE_BASE);
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    let name = format!("{}{}", &base[..end], world.random_suffix(SUFFIX_LENGTH));
+    object.set(&["metadata", "name"], json!(name));
+    true
+}
+
+/// Puts back what an update cannot change.
+pub(super) fn keep_system_fields(new: &mut Object, old: &Object) {
+    let owned = ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
+    let metadata = new.metadata_mut();
+    for field in owned {
+        match old.get(&["metadata", field]) {
+            Some(value) => metadata.insert(field.to_owned(), value.clone()),
+            None => metadata.remove(field),
+        };
+    }
+    // An empty uid is taken from the object; another one is a precondition
+    // and was compared before.
+    metadata.insert("uid".to_owned(), json!(old.uid()));
+    metadata.remove("resourceVersion");
+}
+
+/// Takes only what the door lets through.
+pub(super) fn through_door(door: Door, has_status: bool, new: Object, old: &Object) -> Object {
+    let mut new = new;
+    match door {
+        Door::Main => {
+            if has_status {
+                match old.0.get("status") {
+                    Some(status) => new.0.insert("status".to_owned(), status.clone()),
+                    None => new.0.remove("status"),
+                };
+            }
+            new
+        }
+        Door::Status => {
+            let mut kept = old.clone();
+            match new.0.remove("status") {
+                Some(status) => kept.0.insert("status".to_owned(), status),
+                None => kept.0.remove("status"),
+            };
+            // The manager's entry is merged by whoever owns managedFields.
+            if let Some(fields) = new.remove(&["metadata", "managedFields"]) {
+                kept.set(&["metadata", "managedFields"], fields);
+            }
+            kept
+        }
+    }
+}
+
+/// Raises the generation when anything outside metadata and status changed.
+pub(super) fn bump_generation(new: &mut Object, old: &Object) {
+    let generation = old.generation();
+    if generation == 0 {
+        return;
+    }
+    let counts = |object: &Object, key: &str| key != "metadata" && key != "status" && object.0.contains_key(key);
+    let changed = new
+        .0
+        .iter()
+        .filter(|(key, _)| counts(new, key))
+        .any(|(key, value)| old.0.get(key) != Some(value))
+        || old.0.keys().any(|key| counts(old, key) && !new.0.contains_key(key));
+    if changed {
+        new.set(&["metadata", "generation"], json!(generation + 1));
+    }
+}
+
+/// Compares the version and uid that a caller gave with what is there.
+pub(super) fn check_lock(target: &Target, given: &Object, current: &Object, revision: u64) -> Result<(), StatusError> {
+    let uid = given.uid();
+    if !uid.is_empty() && uid != current.uid() {
+        return Err(target.conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            current.uid()
+        )));
+    }
+    match given.resource_version() {
+        "" | "0" => Ok(()),
+        text if text.parse() == Ok(revision) => Ok(()),
+        text if text.parse::<u64>().is_err() => Err(target.invalid(
+            &target.name,
+            &[FieldError::invalid("metadata.resourceVersion", &Value::from(text), "must be an unsigned integer")],
+        )),
+        _ => Err(StatusError::modified(&target.resource.group, &target.resource.plural, &target.name)),
+    }
+}
+
+/// Whether the last finalizer is gone from an object that is going away.
+pub(super) fn is_finished(storage: &str, new: &Object) -> bool {
+    let list_is_empty = |path: &[&str]| new.get(path).and_then(Value::as_array).is_none_or(Vec::is_empty);
+    new.is_terminating()
+        && list_is_empty(&["metadata", "finalizers"])
+        && new.integer(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
+        && (storage != "namespaces" || list_is_empty(&["spec", "finalizers"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> Object {
+        Object::from_value(value).expect("an object")
+    }
+
+    #[test]
+    fn the_generation_follows_everything_but_metadata_and_status() {
+        let old = object(json!({"metadata": {"generation": 4}, "spec": {"a": 1}, "status": {"b": 1}}));
+        for (new, expected) in [
+            (json!({"metadata": {"generation": 4, "labels": {"x": "y"}}, "spec": {"a": 1}, "status": {"b": 2}}), 4),
+            (json!({"metadata": {"generation": 4}, "spec": {"a": 2}}), 5),
+            (json!({"metadata": {"generation": 4}}), 5),
+            (json!({"metadata": {"generation": 4}, "spec": {"a": 1}, "data": {}}), 5),
+        ] {
+            let mut new = object(new);
+            bump_generation(&mut new, &old);
+            assert_eq!(new.generation(), expected, "{new:?}");
+        }
+    }
+
+    #[test]
+    fn a_terminating_object_is_finished_without_finalizers_and_grace() {
+        let finished = |value: Value| is_finished("namespaces", &object(value));
+        assert!(finished(json!({"metadata": {"deletionTimestamp": "x"}})));
+        assert!(finished(json!({"metadata": {"deletionTimestamp": "x", "deletionGracePeriodSeconds": 0}, "spec": {"finalizers": []}})));
+        assert!(!finished(json!({"metadata": {}})));
+        assert!(!finished(json!({"metadata": {"deletionTimestamp": "x", "finalizers": ["a"]}})));
+        assert!(!finished(json!({"metadata": {"deletionTimestamp": "x", "deletionGracePeriodSeconds": 30}})));
+        assert!(!finished(json!({"metadata": {"deletionTimestamp": "x"}, "spec": {"finalizers": ["kubernetes"]}})));
+    }
+
+    #[test]
+    fn the_status_door_changes_only_status() {
+        let old = object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 1}}));
+        let new = object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 2}}));
+        let kept = through_door(Door::Status, true, new.clone(), &old);
+        assert_eq!(kept, object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 2}})));
+        let kept = through_door(Door::Main, true, new, &old);
+        assert_eq!(kept, object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 1}})));
+    }
+}

@@ -1,0 +1,199 @@
+//! The one way of a write: every verb of every kind, from outside and from
+//! leader duties, goes through here.
+//!
+//! Each operation is a synchronous *plan* from a snapshot to a transaction;
+//! [`execute`] runs plans: it proposes, and plans again when the world has
+//! moved. An error that was found on a possibly old snapshot is only answered
+//! after the same plan fails on a confirmed one.
+
+mod admission;
+mod bootstrap;
+mod context;
+mod create;
+mod delete;
+mod execute;
+mod meta;
+mod model;
+mod patch;
+mod plugins;
+mod pods;
+mod read;
+mod scale;
+mod services;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barque_api::world::World;
+use barque_api::{Object, Registry, Resource, StatusError};
+use barque_store::Store;
+
+pub use barque_api::patch::PatchType;
+pub use admission::{Admission, AdmissionRequest, Operation};
+pub use context::{
+    DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target,
+};
+pub use execute::{Written, is_stale_term, store_error};
+pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large};
+pub use bootstrap::ApiService;
+pub use read::{Consistency, too_large_revision};
+pub use scale::scale_of;
+
+use crate::auth::{Attributes, Authorizer, Decision, GroupAuthorizer, authz};
+use crate::options::PipelineOptions;
+
+/// The pipeline. Cheap to share behind an [`Arc`].
+pub struct Pipeline {
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    world: World,
+    options: PipelineOptions,
+    authorizer: Arc<dyn Authorizer>,
+    admission: Vec<Arc<dyn Admission>>,
+}
+
+impl Pipeline {
+    /// A pipeline with the built-in admission plugins and the authorizer by
+    /// groups.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
+        Self {
+            store,
+            registry,
+            world,
+            options,
+            authorizer: Arc::new(GroupAuthorizer),
+            admission: plugins::builtin(),
+        }
+    }
+
+    /// The same pipeline with another authorizer.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = authorizer;
+        self
+    }
+
+    /// The same pipeline with one more admission plugin, asked last.
+    #[must_use]
+    pub fn with_admission(mut self, plugin: Arc<dyn Admission>) -> Self {
+        self.admission.push(plugin);
+        self
+    }
+
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The kinds served.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Clock and randomness.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Options.
+    #[must_use]
+    pub fn options(&self) -> &PipelineOptions {
+        &self.options
+    }
+
+    /// The target of a storage name (`pods`, `deployments.apps`), for callers
+    /// inside the server.
+    ///
+    /// # Errors
+    /// When no such kind is served.
+    pub fn target(&self, storage: &str, namespace: &str, name: &str) -> Result<Target, StatusError> {
+        let row = self
+            .registry
+            .by_storage(storage)
+            .ok_or_else(|| StatusError::internal(format!("no resource is stored as {storage:?}")))?;
+        Ok(Target::new(row, namespace, name))
+    }
+
+    /// Whether a user may do something.
+    #[must_use]
+    pub fn decide(&self, user: &crate::auth::User, request: &Attributes) -> Decision {
+        self.authorizer.authorize(user, request, &self.store.view().snapshot())
+    }
+
+    /// Refuses what the user may not do.
+    ///
+    /// # Errors
+    /// 403 in upstream's words.
+    pub fn authorize(&self, context: &RequestContext, request: &Attributes) -> Result<(), StatusError> {
+        if context.trusted {
+            return Ok(());
+        }
+        match self.decide(&context.user, request) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => Err(authz::forbidden(&context.user, request, &reason)),
+        }
+    }
+
+    /// As [`Pipeline::authorize`], for a verb on a target.
+    ///
+    /// # Errors
+    /// 403 in upstream's words.
+    pub fn authorize_target(
+        &self,
+        context: &RequestContext,
+        verb: &str,
+        target: &Target,
+        subresource: &str,
+    ) -> Result<(), StatusError> {
+        if context.trusted {
+            return Ok(());
+        }
+        self.authorize(context, &attributes(verb, target, subresource))
+    }
+
+    fn timeout(&self, context: &RequestContext) -> Duration {
+        context.timeout.unwrap_or(self.options.write_timeout)
+    }
+}
+
+/// The authorizer's question about a target.
+pub(crate) fn attributes(verb: &str, target: &Target, subresource: &str) -> Attributes {
+    Attributes {
+        verb: verb.to_owned(),
+        group: target.resource.group.to_string(),
+        resource: target.resource.plural.to_string(),
+        subresource: subresource.to_owned(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        ..Attributes::default()
+    }
+}
+
+/// An object in the shape in which its row shows it.
+#[must_use]
+pub fn shown(resource: &Resource, stored: Object) -> Object {
+    match &resource.conversion {
+        Some(conversion) => (conversion.from_storage)(stored),
+        None => stored,
+    }
+}
+
+/// An object of a row in the shape in which it is stored.
+fn stored(resource: &Resource, object: Object) -> Object {
+    match &resource.conversion {
+        Some(conversion) => (conversion.to_storage)(object),
+        None => object,
+    }
+}
+mod metadata { // TEMP
+    pub fn validate(_: &barque_api::Resource, _: &barque_api::Object) -> Vec<barque_api::FieldError> { vec![] }
+    pub fn validate_update(_: &barque_api::Object, _: &barque_api::Object) -> Vec<barque_api::FieldError> { vec![] }
+}

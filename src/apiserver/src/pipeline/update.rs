@@ -1,0 +1,136 @@
+//! Changing objects: replacement, and what all changes have in common.
+
+use super::metadata;
+use barque_api::{Object, StatusError};
+use barque_store::{Precondition, Record, Snapshot};
+
+use super::execute::{Plan, Planned};
+use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, meta, model, services, stored};
+
+/// Storage names of kinds that a PUT creates when they are missing.
+const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints", "limitranges"];
+
+impl Pipeline {
+    /// Replaces an object (or its status). Without a resourceVersion in the
+    /// object the replacement is unconditional.
+    ///
+    /// # Errors
+    /// As [`Pipeline::create`]; 409 when the object's resourceVersion or uid
+    /// is not the current one.
+    pub async fn update(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        door: Door,
+        object: Object,
+    ) -> Result<Written, StatusError> {
+        self.authorize_target(context, "update", target, door.subresource())?;
+        let mut object = object;
+        meta::match_target(target, &mut object, true)?;
+        let mut warnings = model::check(context, &target.resource, &mut object)?;
+        let object = stored(&target.resource, object);
+        let target = self.storage_target(target);
+        let may_create = door == Door::Main
+            && object.resource_version().is_empty()
+            && CREATED_BY_UPDATE.contains(&&*target.resource.storage);
+        let mut written = self
+            .execute(context, &target, &mut |snapshot| match snapshot.get(&target.key()) {
+                Some(record) => {
+                    meta::check_lock(&target, &object, record.object(), record.revision().0)?;
+                    self.plan_change(context, &target, door, snapshot, record, object.clone())
+                }
+                None if may_create => {
+                    self.authorize_target(context, "create", &target, "")?;
+                    self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update, 1)
+                }
+                None => Err(target.not_found()),
+            })
+            .await?;
+        warnings.append(&mut written.warnings);
+        Ok(Written { warnings, ..written })
+    }
+
+    /// The transaction that gives a record a new content, both in the stored
+    /// shape. Locks have been compared before.
+    pub(super) fn plan_change(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        door: Door,
+        snapshot: &Snapshot,
+        record: &Record,
+        new: Object,
+    ) -> Result<Planned, StatusError> {
+        self.plan_change_as(context, target, door, snapshot, record, new, Ownership::Update)
+    }
+
+    pub(super) fn plan_change_as(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        door: Door,
+        snapshot: &Snapshot,
+        record: &Record,
+        new: Object,
+        ownership: Ownership,
+    ) -> Result<Planned, StatusError> {
+        let row = &target.resource;
+        let old = record.object();
+        let request = AdmissionRequest {
+            operation: Operation::Update,
+            target,
+            subresource: door.subresource(),
+            old: Some(old),
+            context,
+            snapshot,
+        };
+        let mut new = new;
+        (row.strategy.default)(&mut new);
+        self.mutate(&request, &mut new)?;
+        (row.strategy.default)(&mut new);
+        let mut new = meta::through_door(door, row.has_status, new, old);
+        if door == Door::Main {
+            (row.strategy.prepare_update)(&mut new, old);
+            if &*row.storage == services::SERVICES {
+                services::inherit(&mut new, old);
+            }
+        }
+        meta::keep_system_fields(&mut new, old);
+        if ownership == Ownership::Update {
+            model::own_fields(context, row, Some(old), &mut new, door, self.world.now());
+        }
+        let mut errors = metadata::validate_update(&new, old);
+        match door {
+            Door::Main => {
+                errors.extend((row.strategy.validate)(&new));
+                errors.extend((row.strategy.validate_update)(&new, old));
+            }
+            Door::Status => errors.extend((row.strategy.validate_status_update)(&new, old)),
+        }
+        errors.dedup();
+        if !errors.is_empty() {
+            return Err(target.invalid(&target.name, &errors));
+        }
+        let mut plan = Plan::default();
+        plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
+        plan.preconditions.extend(self.admit(&request, &new)?);
+        meta::bump_generation(&mut new, old);
+        if meta::is_finished(&row.storage, &new) {
+            self.plan_removal(target, record, &mut plan);
+            return Ok(Planned::Write(plan));
+        }
+        let extra = self.service_hook(target, snapshot, Some(old), &mut new)?;
+        plan.put(record.key().clone(), &new);
+        extra.join(&mut plan);
+        Ok(Planned::Write(plan))
+    }
+}
+
+/// Who sees to `managedFields`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// The change is an ordinary update: ownership follows from the difference.
+    Update,
+    /// Server-side apply has settled it already.
+    Settled,
+}
