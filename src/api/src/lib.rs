@@ -8,6 +8,7 @@
 pub mod names;
 pub mod managed;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;
@@ -15,6 +16,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod world;
+pub mod yaml;
 
 pub use k8s_openapi;
 pub use object::Object;

@@ -62,23 +62,23 @@ enum Segment<'a> {
 
 /// A path on the stack: made without allocating, written out only for errors.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Path<'a> {
+pub(super) struct Path<'a> {
     parent: Option<&'a Path<'a>>,
     segment: Option<Segment<'a>>,
 }
 
 impl<'a> Path<'a> {
-    pub(crate) const ROOT: Path<'static> = Path { parent: None, segment: None };
+    pub(super) const ROOT: Path<'static> = Path { parent: None, segment: None };
 
     fn then(&'a self, segment: Segment<'a>) -> Path<'a> {
         Path { parent: Some(self), segment: Some(segment) }
     }
 
-    pub(crate) fn field(&'a self, name: &'a str) -> Path<'a> {
+    pub(super) fn field(&'a self, name: &'a str) -> Path<'a> {
         self.then(Segment::Field(name))
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
+    pub(super) fn index(&'a self, index: usize) -> Path<'a> {
         self.then(Segment::Index(index))
     }
 }

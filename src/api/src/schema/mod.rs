@@ -19,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 pub use check::{Findings, check, normalize, strict_error};
+pub(crate) use decode::MAX_DUPLICATES;
 pub use decode::{Decoded, Limits, decode_json};
-pub(crate) use decode::{MAX_DUPLICATES, Path};
 pub(crate) use time::second_time;
 
 /// Whether and how a list is merged by server-side apply.
