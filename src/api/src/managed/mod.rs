@@ -111,11 +111,9 @@ pub fn update(live: Option<&Object>, new: &mut Object, write: &Write<'_>) {
     let given = new.metadata_mut().remove("managedFields");
     let stored = || live.and_then(|live| live.get(&["metadata", "managedFields"]));
     let ignore_given = !write.subresource.is_empty();
-    if !ignore_given && given.as_ref().is_some_and(is_reset) {
-        if live.is_some() {
-            return;
-        }
-        // On create there is nothing to reset.
+    // On create there is nothing to reset.
+    if !ignore_given && live.is_some() && given.as_ref().is_some_and(is_reset) {
+        return;
     }
     let given = given.filter(|given| !ignore_given && !is_reset(given));
     let untouched = given.as_ref().is_none_or(|given| Some(given) == stored());

@@ -52,7 +52,10 @@ pub fn v3_index(registry: &Registry) -> Value {
 #[must_use]
 pub fn hash(document: &Value) -> String {
     let digest = Sha256::digest(document.to_string());
-    digest.iter().map(|byte| format!("{byte:02X}")).collect()
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        text.push_str(&format!("{byte:02X}"));
+        text
+    })
 }
 
 /// `/openapi/v3/<path>`: the document of one group and version.

@@ -114,15 +114,16 @@ impl Subject<'_> {
         let (word, action) = match verb {
             Verb::Create => ("create", "post"),
             Verb::Delete => ("delete", "delete"),
-            Verb::DeleteCollection => ("deleteCollection", "deletecollection"),
+            Verb::DeleteCollection => ("delete", "deletecollection"),
             Verb::Get => ("read", "get"),
             Verb::List | Verb::Watch => ("list", "list"),
             Verb::Patch => ("patch", "patch"),
             Verb::Update => ("replace", "put"),
         };
+        let collection = if verb == Verb::DeleteCollection { "Collection" } else { "" };
         let scope = if self.namespaced { "Namespaced" } else { "" };
         let id = format!(
-            "{word}{}{}{scope}{}{}",
+            "{word}{}{}{collection}{scope}{}{}",
             self.group_word(),
             capitalized(&self.row.version),
             self.row.kind,
@@ -173,7 +174,7 @@ impl Subject<'_> {
                 roots.insert(answer.to_owned());
                 self.style.reference(answer)
             };
-            responses.insert((*code).to_owned(), self.response(*code, schema));
+            responses.insert((*code).to_owned(), self.response(code, schema));
         }
         responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
         operation["responses"] = Value::Object(responses);

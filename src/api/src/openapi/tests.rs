@@ -2,7 +2,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::*;
-use crate::object::Object;
 use crate::resource::{Strategy, Subresource, Verb};
 
 fn row(
@@ -12,7 +11,6 @@ fn row(
     plural: &'static str,
     namespaced: bool,
 ) -> Resource {
-    let nothing: fn(&mut Object) = |_| {};
     Resource {
         group: Cow::Borrowed(group),
         version: Cow::Borrowed(version),
@@ -28,18 +26,7 @@ fn row(
         storage: Arc::from(plural),
         conversion: None,
         columns: vec![],
-        strategy: Strategy {
-            default: nothing,
-            prepare_create: nothing,
-            prepare_update: |_, _| {},
-            validate: |_| vec![],
-            validate_update: |_, _| vec![],
-            validate_status_update: |_, _| vec![],
-            row: |_, _| vec![],
-            fields: |_| vec![],
-            field_names: &[],
-            validate_name: |_| None,
-        },
+        strategy: Strategy::default(),
     }
 }
 

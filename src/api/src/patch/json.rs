@@ -9,6 +9,9 @@ use super::{MAX_JSON_PATCH_OPERATIONS, unprocessable};
 use crate::object::Object;
 use crate::status::{Reason, StatusError};
 
+/// How deep a patch may build a document; one operation after the other could
+/// otherwise nest it until the stack is used up.
+const MAX_DEPTH: usize = 120;
 /// How many values `copy` operations may add in sum.
 const MAX_COPIED_VALUES: usize = 100_000;
 
@@ -36,6 +39,9 @@ pub(super) fn apply(target: &Object, patch: &Value) -> Result<Value, StatusError
     let mut document = Value::Object(target.0.clone());
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {
+        if operation.path().count() > MAX_DEPTH {
+            return Err(unprocessable(format!("operation {index}: the path has more than {MAX_DEPTH} elements")));
+        }
         if let PatchOperation::Copy(copy) = operation {
             copied += document.pointer(copy.from.as_str()).map_or(0, count);
             if copied > MAX_COPIED_VALUES {
@@ -49,7 +55,18 @@ pub(super) fn apply(target: &Object, patch: &Value) -> Result<Value, StatusError
             unprocessable(format!("operation {index} at {:?}: {}", error.path.as_str(), error.kind))
         })?;
     }
+    if depth(&document) > MAX_DEPTH {
+        return Err(unprocessable(format!("the patched document is nested more than {MAX_DEPTH} levels deep")));
+    }
     Ok(document)
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn count(value: &Value) -> usize {

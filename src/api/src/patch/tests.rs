@@ -58,6 +58,12 @@ fn json_patch_operations_and_errors() {
     assert_eq!(error.message, "The allowed maximum operations in a JSON patch is 10000, got 10001");
     let bomb = Value::Array(vec![json!({"op": "copy", "from": "/list", "path": "/list/-"}); 60]);
     assert_eq!(run(PatchType::Json, target.clone(), bomb).unwrap_err().code(), 413);
+    let ladder = (1..3000).map(|n| json!({"op": "add", "path": "/a".repeat(n), "value": {}})).collect();
+    let error = run(PatchType::Json, target.clone(), ladder).unwrap_err();
+    assert!(error.causes[0].message.contains("more than 120 elements"), "{error:?}");
+    let nest = Value::Array(vec![json!({"op": "copy", "from": "/metadata", "path": "/metadata/labels"}); 150]);
+    let error = run(PatchType::Json, target.clone(), nest).unwrap_err();
+    assert!(error.causes[0].message.contains("levels deep"), "{error:?}");
     let root = json!([{"op": "replace", "path": "", "value": 3}]);
     assert_eq!(run(PatchType::Json, target, root).unwrap_err().code(), 422);
 }

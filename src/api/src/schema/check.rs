@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use super::decode::Path;
 use super::{Type, TypeDef, base64, time};
 use crate::object::Object;
+use crate::quantity::Quantity;
+use crate::status::StatusError;
 
 /// What is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +56,13 @@ pub fn strict_error(duplicates: &[String], unknown: &[String]) -> Option<String>
     let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
     let list = duplicates.chain(unknown).collect::<Vec<_>>().join(", ");
     Some(format!("strict decoding error: {list}"))
+}
+
+/// 400 for a body that is not what its kind should be, in upstream's words:
+/// `Pod in version "v1" cannot be handled as a Pod: why`.
+#[must_use]
+pub fn undecodable(version: &str, kind: &str, why: &str) -> StatusError {
+    StatusError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// The struct fields on the way, which is what Go's messages show.
@@ -208,15 +217,18 @@ impl Walk {
     }
 
     fn quantity(&mut self, value: &mut Value) {
-        let text = match &*value {
-            Value::String(text) => text.trim().to_owned(),
-            other => other.to_string(),
+        let amount = match &*value {
+            Value::String(text) => Quantity::parse(text.trim()),
+            other => Quantity::from_json(other),
         };
-        match quantity_fault(&text) {
-            Some(fault) => self.complain(fault.to_owned()),
-            // A number is an amount too; kept as text like every other.
-            None if value.is_number() => *value = Value::String(text),
-            None => {}
+        match amount {
+            Err(fault) => self.complain(fault.to_string()),
+            Ok(amount) => {
+                let canonical = amount.to_string();
+                if value.as_str() != Some(&canonical) {
+                    *value = Value::String(canonical);
+                }
+            }
         }
     }
 
@@ -297,26 +309,4 @@ fn go_type(ty: &Type) -> String {
         Type::Map { values, .. } if **values == Type::Quantity => "v1.ResourceList".to_owned(),
         Type::Map { values, .. } => format!("map[string]{}", go_type(values)),
     }
-}
-
-/// What is wrong with an amount, in upstream's words.
-fn quantity_fault(text: &str) -> Option<&'static str> {
-    const FORMAT: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let split = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(split);
-    if number.is_empty() {
-        return Some(FORMAT);
-    }
-    let rest = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
-    let rest = rest.strip_prefix(['+', '-']).unwrap_or(rest);
-    if !rest.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(FORMAT);
-    }
-    if number.bytes().filter(|b| *b == b'.').count() > 1 || number == "." {
-        return Some("unable to parse numeric part of quantity");
-    }
-    let known = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].contains(&suffix);
-    let exponent = || suffix.strip_prefix(['e', 'E']).is_some_and(|digits| digits.parse::<i64>().is_ok());
-    if known || exponent() { None } else { Some("unable to parse quantity's suffix") }
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-pub use check::{Findings, check, normalize, strict_error};
+pub use check::{Findings, check, normalize, strict_error, undecodable};
 pub(crate) use decode::MAX_DUPLICATES;
 pub use decode::{Decoded, Limits, decode_json};
 pub(crate) use time::second_time;

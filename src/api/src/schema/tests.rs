@@ -103,6 +103,10 @@ fn secrets_must_be_base64() {
     let secret = builtin().kind("", "v1", "Secret").expect("known");
     let findings = check(&object(json!({"data": {"a": "not base64"}})), secret);
     assert_eq!(findings.type_errors, ["illegal base64 data at input byte 3"]);
+    assert_eq!(
+        undecodable("v1", "Secret", &findings.type_errors[0]).message,
+        "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 3"
+    );
 }
 
 #[test]
@@ -126,6 +130,22 @@ fn json_reader_reports_duplicates_depth_and_position() {
     let small = Limits { max_bytes: 10, max_depth: 10 };
     let error = decode_json(b"\"0123456789\"", small).unwrap_err();
     assert_eq!((error.code(), error.message.as_str()), (413, "Request entity too large: limit is 10"));
+}
+
+#[test]
+fn amounts_and_times_become_canonical() {
+    let mut pod = object(json!({
+        "metadata": {"deletionTimestamp": "2026-11-24T02:00:00.25+01:00"},
+        "spec": {"containers": [{"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.5}}}]}
+    }));
+    assert!(normalize(&mut pod, builtin().kind("", "v1", "Pod").expect("known")).is_empty());
+    assert_eq!(
+        Value::Object(pod.0),
+        json!({
+            "metadata": {"deletionTimestamp": "2026-11-24T01:00:00Z"},
+            "spec": {"containers": [{"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}}]}
+        })
+    );
 }
 
 /// Every upstream sample object must pass; needs `BARQUE_UPSTREAM`.
