@@ -37,12 +37,14 @@ impl Event {
 pub struct Watch {
     body: Incoming,
     buffer: BytesMut,
+    /// So many bytes of the buffer hold no end of line.
+    scanned: usize,
     _connection: SendRequest<Full<Bytes>>,
 }
 
 impl Watch {
     pub(crate) fn new(body: Incoming, connection: SendRequest<Full<Bytes>>) -> Self {
-        Self { body, buffer: BytesMut::new(), _connection: connection }
+        Self { body, buffer: BytesMut::new(), scanned: 0, _connection: connection }
     }
 
     /// The next event; `Ok(None)` when the server ended the watch in order.
@@ -50,14 +52,26 @@ impl Watch {
     /// # Errors
     /// When the connection breaks, or something else than events comes.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        self.next_line().await?.map(|line| parse(&line)).transpose()
+    }
+
+    /// The next event as it came over the wire.
+    ///
+    /// Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next_line(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end + 1);
+            if let Some(end) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.scanned + end + 1).freeze();
+                self.scanned = 0;
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                return parse(&line).map(Some);
+                return Ok(Some(line));
             }
+            self.scanned = self.buffer.len();
             match self.body.frame().await {
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(broken("ended in the middle of an event")),
