@@ -84,7 +84,7 @@ impl Members {
             children.push(child);
         }
         let members = Self { children, ports };
-        barque_tests::wait_for(Duration::from_secs(60), || async {
+        barque_tests::wait_for(Duration::from_mins(1), || async {
             for member in 0..usize::from(MEMBERS) {
                 put(&mut members.client(member)?, b"ready".to_vec(), Vec::new()).await?;
             }

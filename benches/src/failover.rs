@@ -16,7 +16,7 @@ use crate::kube::{Targets, configmap, namespace};
 use crate::measure::median;
 
 /// A gap is not measured further than this.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_mins(1);
 /// Time of undisturbed writing before a kill.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 /// Writers for each server.

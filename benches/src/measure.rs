@@ -136,7 +136,7 @@ mod tests {
         assert!(sample.p50_us >= 2_000 && sample.p99_us >= sample.p50_us, "{sample:?}");
         assert_eq!(sample.first_error.as_deref(), Some("planned"));
         // A worker whose every call fails gives up instead of spinning.
-        let sample = closed_loop(1, Duration::from_secs(3_600), |_| |_| async { Err("always".to_owned()) }).await;
+        let sample = closed_loop(1, Duration::from_hours(1), |_| |_| async { Err("always".to_owned()) }).await;
         assert_eq!((sample.count, sample.errors), (0, u64::from(MAX_ERRORS_IN_A_ROW)));
     }
 }

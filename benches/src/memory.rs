@@ -12,7 +12,7 @@ use crate::kube::{Targets, namespace, prepare};
 /// A process counts as settled after this long without growing.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Nothing waits longer for that.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_mins(1);
 
 /// The result.
 #[derive(Debug, Serialize)]

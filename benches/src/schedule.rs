@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::kube::Targets;
 
 /// Nothing waits longer.
-const GIVE_UP: Duration = Duration::from_secs(600);
+const GIVE_UP: Duration = Duration::from_mins(10);
 
 /// One measurement.
 #[derive(Debug, Serialize)]

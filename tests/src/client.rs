@@ -20,7 +20,7 @@ use crate::kubeconfig::Access;
 use crate::watch::Watch;
 
 /// Time that a request gets unless it says otherwise.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Idle connections kept by one client.
 const POOL: usize = 64;
 

@@ -20,7 +20,7 @@ use crate::wait::{DEADLINE, eventually, wait_for};
 /// Line of output that says that the cluster can be used.
 const READY: &str = "barque dev: ready";
 /// How long a cluster may take to stop in order before it is killed.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_mins(1);
 /// Bytes of each log shown when a test fails.
 const LOG_TAIL: usize = 6_000;
 
@@ -113,7 +113,7 @@ impl Member {
 /// failing, shows the ends of all logs.
 pub struct Cluster {
     root: PathBuf,
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
     ports: PortRange,
     options: Options,
     dev: Option<Child>,
@@ -135,7 +135,7 @@ impl Cluster {
             }
         };
         let ports = PortRange::reserve();
-        let mut cluster = Self { root, _temporary: temporary, ports, options, dev: None, access: None };
+        let mut cluster = Self { root, temporary, ports, options, dev: None, access: None };
         cluster.launch().await;
         cluster
     }
@@ -437,7 +437,7 @@ impl Drop for Cluster {
             eprintln!("{}", self.logs());
         }
         if std::env::var_os("BARQUE_TEST_KEEP").is_some()
-            && let Some(temporary) = self._temporary.take()
+            && let Some(temporary) = self.temporary.take()
         {
             eprintln!("kept: {}", temporary.keep().display());
         }

@@ -11,7 +11,7 @@ use crate::process;
 /// The image that test Pods run: busybox, from this machine's own binary.
 pub const IMAGE: &str = "barque-test/busybox:1";
 
-const CALL_DEADLINE: Duration = Duration::from_secs(120);
+const CALL_DEADLINE: Duration = Duration::from_mins(2);
 const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "env", "true", "false", "httpd", "ls", "kill", "ps", "printf", "head", "tail", "wc",
     "id", "hostname", "mkdir", "touch", "rm", "test", "wget", "nc", "date", "grep", "stat", "df", "ip", "seq", "trap",

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::process;
 
 /// How long one call may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(180);
+const CALL_DEADLINE: Duration = Duration::from_mins(3);
 
 /// Whether there is a `kubectl`.
 #[must_use]

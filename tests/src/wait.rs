@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Time that any single condition gets, unless a test says otherwise. It is a
 /// guard against hanging on a loaded machine, not an expectation.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(50);

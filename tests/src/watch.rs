@@ -94,7 +94,7 @@ impl Watch {
             Ok(Ok(Some(event))) => event,
             Ok(Ok(None)) => panic!("the watch was ended, an event was expected"),
             Ok(Err(error)) => panic!("the watch broke, an event was expected: {error}"),
-            Err(_) => panic!("no event within {}s", deadline.as_secs()),
+            Err(tokio::time::error::Elapsed { .. }) => panic!("no event within {}s", deadline.as_secs()),
         }
     }
 
