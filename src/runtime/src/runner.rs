@@ -28,14 +28,16 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
     let mut queue = WorkQueue::default();
     let mut tasks: JoinSet<(ObjectName, Result<Option<Duration>, StatusError>)> = JoinSet::new();
     let mut seen = enqueue_everything(controller.as_ref(), &context, &mut queue);
-    let mut next_resync = Instant::now() + controller.resync();
+    let started = Instant::now();
+    let mut next_resync = started + controller.resync();
+    let filter = Arc::new(EventFilter::default());
     loop {
         if context.token.is_revoked() {
             return;
         }
         while tasks.len() < controller.concurrency() {
             let Some(key) = queue.take(Instant::now()) else { break };
-            tasks.spawn(pass(Arc::clone(&controller), context.clone(), key));
+            tasks.spawn(pass(Arc::clone(&controller), context.clone(), Arc::clone(&filter), started, key));
         }
         let wake = queue.next_due().map_or(next_resync, |due| due.min(next_resync));
         tokio::select! {
@@ -62,7 +64,7 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
                     Ok((key, Err(error))) => {
                         if error.message.contains(STALE_TERM) {
                             debug!(controller = controller.name(), %key, "a write of an old term was refused");
-                        } else if error.reason == barque_api::Reason::Conflict {
+                        } else if error.reason == Reason::Conflict {
                             debug!(controller = controller.name(), %key, %error, "conflict, will retry");
                         } else {
                             warn!(controller = controller.name(), %key, %error, "reconciliation failed, will retry");
@@ -87,12 +89,21 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
     }
 }
 
+/// Storage names of the resources that matter to the controller now.
+fn watched(controller: &dyn Controller, snapshot: &Snapshot) -> Vec<Arc<str>> {
+    if controller.watches_everything() {
+        snapshot.resources()
+    } else {
+        controller.watches().iter().map(|name| Arc::from(*name)).collect()
+    }
+}
+
 /// Asks the controller about every object as if it had just been added.
 fn enqueue_everything(controller: &dyn Controller, context: &DutyContext, queue: &mut WorkQueue) -> Revision {
     let snapshot = context.store.view().snapshot();
-    let mut keys = HashSet::new();
-    for resource in controller.watches() {
-        for record in snapshot.list(resource, None) {
+    let mut keys: HashSet<_> = controller.always().into_iter().collect();
+    for resource in watched(controller, &snapshot) {
+        for record in snapshot.list(&resource, None) {
             let event = Event::new(EventKind::Added, Arc::clone(record), None);
             keys.extend(controller.keys(&event, &snapshot));
         }
@@ -110,10 +121,10 @@ fn follow(controller: &dyn Controller, context: &DutyContext, seen: &mut Revisio
     let view = context.store.view();
     let snapshot = view.snapshot();
     let target = snapshot.revision();
-    for resource in controller.watches() {
+    for resource in watched(controller, &snapshot) {
         let mut after = *seen;
         while after < target {
-            let Ok((events, complete)) = view.changes(resource, after, CHANGES_PER_READ) else { return false };
+            let Ok((events, complete)) = view.changes(&resource, after, CHANGES_PER_READ) else { return false };
             for event in events {
                 for key in controller.keys(&event, &snapshot) {
                     queue.add(key);
@@ -129,86 +140,84 @@ fn follow(controller: &dyn Controller, context: &DutyContext, seen: &mut Revisio
 async fn pass(
     controller: Arc<dyn Controller>,
     context: DutyContext,
+    filter: Arc<EventFilter>,
+    started: Instant,
     key: ObjectName,
 ) -> (ObjectName, Result<Option<Duration>, StatusError>) {
     let reconcile = {
+        let view = context.store.view();
         let input = ReconcileContext {
-            snapshot: context.store.view().snapshot(),
+            snapshot: view.snapshot(),
+            view: Arc::clone(view),
             now: context.world.now(),
+            running_for: started.elapsed(),
             world: context.world.clone(),
         };
         controller.reconcile(&input, &key)
     };
-    for write in reconcile.writes {
-        if let Err(error) = context.client.write(context.token.term(), controller.source(), write).await {
-            return (key, Err(error));
+    let again = reconcile.requeue_after;
+    let (notes, result) =
+        carry_out(context.client.as_ref(), context.token.term(), controller.source(), reconcile).await;
+    record_events(&context, &filter, controller.source(), notes).await;
+    (key, result.map(|()| again))
+}
+
+/// Executes the writes of a reconciliation and gives back the events to
+/// record: those of writes that succeeded even if a later one failed.
+pub async fn carry_out(
+    client: &dyn Client,
+    term: Term,
+    source: EventSource,
+    reconcile: Reconcile,
+) -> (Vec<EventNote>, Result<(), StatusError>) {
+    let mut told = Vec::new();
+    for batch in reconcile.batches {
+        let mut failure = None;
+        let (mut writes, mut notes) = (Vec::new(), Vec::new());
+        for planned in batch.writes {
+            writes.push(planned.write);
+            notes.push(planned.notes);
+        }
+        while !writes.is_empty() && failure.is_none() {
+            let rest = writes.split_off(writes.len().min(WRITES_PER_CALL));
+            let later_notes = notes.split_off(writes.len());
+            let deletes: Vec<bool> = writes.iter().map(is_delete).collect();
+            let results = client.write_all(term, source, writes).await;
+            for ((result, notes), delete) in results.into_iter().zip(notes).zip(deletes) {
+                match result {
+                    Ok(_) => told.extend(notes),
+                    Err(error) if delete && error.reason == Reason::NotFound => {}
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            (writes, notes) = (rest, later_notes);
+        }
+        if let Some(error) = failure {
+            if let Some(on_failure) = batch.on_failure.filter(|_| !error.message.contains(STALE_TERM)) {
+                let aftermath = on_failure(&error);
+                for write in aftermath.writes {
+                    if let Err(second) = client.write(term, source, write).await {
+                        debug!(source = source.0, error = %second, "the aftermath of a failed batch failed as well");
+                        break;
+                    }
+                }
+                told.extend(aftermath.events);
+            }
+            return (told, Err(error));
         }
     }
-    for note in reconcile.events {
-        record_event(&context, controller.source().0, note).await;
+    for write in reconcile.writes {
+        let delete = is_delete(&write);
+        match client.write(term, source, write).await {
+            Ok(_) => {}
+            Err(error) if delete && error.reason == Reason::NotFound => {}
+            Err(error) => return (told, Err(error)),
+        }
     }
-    (key, Ok(reconcile.requeue_after))
+    told.extend(reconcile.events);
+    (told, Ok(()))
 }
 
-/// Records an Event object; a failure is logged, never retried. An equal
-/// event of the same object is counted up instead of written again.
-pub async fn record_event(context: &DutyContext, component: &'static str, note: EventNote) {
-    let snapshot = context.store.view().snapshot();
-    let source = crate::client::EventSource(component);
-    let Some(write) = event_write(context, &snapshot, component, &note) else { return };
-    if let Err(error) = context.client.write(context.token.term(), source, write).await {
-        debug!(component, object = %note.object, reason = note.reason, %error, "event not recorded");
-    }
-}
-
-fn event_write(
-    context: &DutyContext,
-    snapshot: &barque_store::Snapshot,
-    component: &str,
-    note: &EventNote,
-) -> Option<Write> {
-    // Nothing is noted about an object that is gone: nobody would find it.
-    let record = snapshot.find(note.resource, &note.object.namespace, &note.object.name)?;
-    let (api_version, kind) = (record.object().api_version().to_owned(), record.object().kind().to_owned());
-    let namespace = if note.object.namespace.is_empty() { "default" } else { &note.object.namespace };
-    let now = context.world.now();
-    let kind_text = match note.kind {
-        EventType::Normal => "Normal",
-        EventType::Warning => "Warning",
-    };
-    // The name is a function of what the event says, so that a repetition
-    // meets the earlier one.
-    let digest = {
-        use std::hash::{Hash, Hasher};
-        let mut hasher = std::hash::DefaultHasher::new();
-        (&note.uid, component, note.reason, &note.message, kind_text, &note.field_path).hash(&mut hasher);
-        hasher.finish()
-    };
-    let name = format!("{}.{digest:016x}", note.object.name);
-    if let Some(earlier) = snapshot.find("events", namespace, &name) {
-        let count = earlier.object().integer(&["count"]).unwrap_or(1);
-        let patch = json!({"count": count + 1, "lastTimestamp": format_time(now)});
-        return Some(Write { resource: "events", namespace: namespace.to_owned(), name, kind: WriteKind::Patch(patch) });
-    }
-    let mut involved = json!({
-        "apiVersion": api_version, "kind": kind, "name": &*note.object.name, "uid": note.uid,
-    });
-    if !note.object.namespace.is_empty() {
-        involved["namespace"] = json!(&*note.object.namespace);
-    }
-    involved["resourceVersion"] = json!(record.revision().to_string());
-    if !note.field_path.is_empty() {
-        involved["fieldPath"] = json!(note.field_path);
-    }
-    let event = json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": name, "namespace": namespace},
-        "involvedObject": involved,
-        "reason": note.reason, "message": note.message, "type": kind_text,
-        "source": {"component": component},
-        "reportingComponent": component, "reportingInstance": "",
-        "firstTimestamp": format_time(now), "lastTimestamp": format_time(now), "count": 1,
-    });
-    let object = Object::from_value(event).ok()?;
-    Some(Write { resource: "events", namespace: namespace.to_owned(), name, kind: WriteKind::Create(object) })
+fn is_delete(write: &Write) -> bool {
+    matches!(write.kind, WriteKind::Delete(_))
 }
