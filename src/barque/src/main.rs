@@ -10,11 +10,13 @@ mod duties;
 mod files;
 mod kubeconfig;
 mod logging;
+mod nodes;
 mod overrides;
 mod parent;
 mod pidfile;
 mod pki;
 mod server;
+mod sessions;
 mod shutdown;
 mod tls;
 

@@ -15,6 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use sha2::{Digest, Sha256};
 
 use crate::files;
 
@@ -103,6 +104,13 @@ impl Subject {
     pub fn administrator() -> Self {
         Self { name: "barque-admin".into(), group: "system:masters", alternative_names: Vec::new() }
     }
+}
+
+/// The cluster's id. The authority is what all members have in common before
+/// they have met, so the id is made from its certificate.
+#[must_use]
+pub fn cluster_id(authority_pem: &str) -> String {
+    Sha256::digest(authority_pem.trim())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The authority, able to sign.

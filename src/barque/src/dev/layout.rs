@@ -12,7 +12,7 @@ use crate::cli::DevArgs;
 use crate::config::{AgentConfig, ApiConfig, ClusterConfig, MemberConfig, Overlay, ServerConfig, TlsConfig};
 use crate::files;
 use crate::kubeconfig::{self, Endpoint};
-use crate::pki::{Authority, CertificatePaths, Subject};
+use crate::pki::{self, Authority, CertificatePaths, Subject};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -50,6 +50,10 @@ pub struct Member {
 pub struct Layout {
     /// The directory.
     pub dir: PathBuf,
+    /// The cluster's id, a label of its containers.
+    pub cluster_id: String,
+    /// Whether agents run containers on a Docker engine.
+    pub has_docker: bool,
     /// Masters first, then agents.
     pub members: Vec<Member>,
     /// The address that goes over all masters.
@@ -77,8 +81,8 @@ impl Layout {
         }
         files::create_dir(&dir)?;
         let overlay = args.config.as_deref().map(Overlay::read).transpose()?.unwrap_or_default();
-        let pki = dir.join("pki");
-        let authority = Authority::open_or_create(&pki, now)?;
+        let directory = dir.join("pki");
+        let authority = Authority::open_or_create(&directory, now)?;
         let port = |offset: u16| {
             args.base_port.checked_add(offset).ok_or(DevError::Ports { base: args.base_port })
         };
@@ -117,7 +121,7 @@ impl Layout {
             members.push(prepare_agent(config, &authority, &overlay, nodes, now)?);
         }
 
-        let administrator = CertificatePaths::new(&pki, "admin");
+        let administrator = CertificatePaths::new(&directory, "admin");
         authority.ensure(&administrator, &Subject::administrator(), now)?;
         let kubeconfig = dir.join("kubeconfig");
         let mut endpoints = vec![Endpoint { context: "barque".into(), url: format!("https://{proxy}") }];
@@ -126,7 +130,9 @@ impl Layout {
         );
         kubeconfig::write(&kubeconfig, &endpoints, &authority.certificate_pem, &administrator)?;
         let master = CertificatePaths::new(&members[0].data_dir.join("pki"), "master");
-        Ok(Self { authority: pki.join("ca.crt"), dir, members, proxy, kubeconfig, administrator, master })
+        let cluster_id = pki::cluster_id(&authority.certificate_pem);
+        let authority = directory.join("ca.crt");
+        Ok(Self { authority, dir, cluster_id, has_docker: with_docker, members, proxy, kubeconfig, administrator, master })
     }
 }
 

@@ -235,12 +235,10 @@ async fn stop(layout: &Layout, processes: &Mutex<Processes>) {
     let of = |program| layout.members.iter().filter(|m| m.program == program).collect::<Vec<_>>();
     let mut processes = processes.lock().await;
     processes.stop(&of(Program::Agent)).await;
-    for member in of(Program::Agent) {
-        for node in &member.nodes {
-            if let Err(error) = barque_agent::remove_node_containers(DOCKER_SOCKET, node, &member.data_dir).await {
-                eprintln!("containers of {node} could not be removed: {error}");
-            }
-        }
+    if layout.has_docker
+        && let Err(error) = barque_agent::remove_cluster_containers_at(DOCKER_SOCKET, &layout.cluster_id).await
+    {
+        eprintln!("the cluster's containers could not be removed: {error}");
     }
     processes.stop(&of(Program::Server)).await;
 }
