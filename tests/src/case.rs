@@ -57,8 +57,7 @@ struct Step {
 /// # Panics
 /// At the first step whose answer is not as expected.
 pub async fn run(path: &Path, clients: &[Client], namespace: &str) {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let steps: Vec<Step> = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let steps = read(path);
     let mut known = BTreeMap::from([
         ("ns".to_owned(), namespace.to_owned()),
         ("rand".to_owned(), format!("{:06x}", rand::random::<u32>() & 0xff_ffff)),
@@ -87,6 +86,11 @@ pub async fn run(path: &Path, clients: &[Client], namespace: &str) {
             known.insert(name.clone(), text);
         }
     }
+}
+
+fn read(path: &Path) -> Vec<Step> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 async fn perform(
@@ -237,6 +241,19 @@ mod tests {
             json!({"l": [{"x": 2}]}),
         ] {
             assert_eq!(problems(&bad, &actual), 1, "{bad}");
+        }
+    }
+
+    /// A slip in a data file shows without a cluster.
+    #[test]
+    fn every_data_file_is_read() {
+        for entry in std::fs::read_dir(crate::data("api")).unwrap() {
+            let path = entry.unwrap().path();
+            for step in read(&path) {
+                let (method, target) = step.r#do.split_once(' ').unwrap();
+                assert!(method.parse::<http::Method>().is_ok() && target.starts_with('/'), "{path:?}: {}", step.r#do);
+                assert!((100..600).contains(&step.status), "{path:?}: {}", step.status);
+            }
         }
     }
 }

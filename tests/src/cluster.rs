@@ -20,7 +20,7 @@ use crate::wait::{DEADLINE, eventually, wait_for};
 /// Line of output that says that the cluster can be used.
 const READY: &str = "barque dev: ready";
 /// How long a cluster may take to stop in order before it is killed.
-const STOP_DEADLINE: Duration = Duration::from_mins(1);
+const STOP_DEADLINE: Duration = Duration::from_secs(90);
 /// Bytes of each log shown when a test fails.
 const LOG_TAIL: usize = 6_000;
 
@@ -419,15 +419,10 @@ fn collect_logs(directory: &Path, depth: u32, into: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() && depth > 0 {
             collect_logs(&path, depth - 1, into);
-        } else if path.extension().is_some_and(|extension| extension == "log") && !is_rocksdb(&path) {
+        } else if path.file_name().is_some_and(|name| name == "log") {
             into.push(path);
         }
     }
-}
-
-/// RocksDB's own write-ahead files are called `000123.log`.
-fn is_rocksdb(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem.to_string_lossy().chars().all(|c| c.is_ascii_digit()))
 }
 
 impl Drop for Cluster {
