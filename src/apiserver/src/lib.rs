@@ -14,10 +14,14 @@ pub mod http;
 pub mod options;
 pub mod pipeline;
 
+#[cfg(test)]
+mod testing;
+
 pub use auth::{Authenticator, Authorizer, User};
 pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, serve};
 pub use options::{PipelineOptions, ServerOptions};
+pub use barque_api::patch::PatchType as PatchKind;
 pub use pipeline::{
-    ApiService, Consistency, DeleteOptions, Door, FieldValidation, Patch, PatchType, Pipeline, Propagation, RequestContext, Target, Written,
+    ApiService, Consistency, DeleteOptions, Door, FieldValidation, Patch, Pipeline, Propagation, RequestContext, Target, Written,
     is_stale_term,
 };

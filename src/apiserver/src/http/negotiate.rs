@@ -91,6 +91,8 @@ pub(super) enum Offer {
     Watch,
     /// Documents as JSON or YAML, no other shapes.
     Documents,
+    /// JSON, whatever else the client would like: settled before.
+    Any,
 }
 
 fn not_acceptable(offer: Offer) -> StatusError {
@@ -101,7 +103,7 @@ fn not_acceptable(offer: Offer) -> StatusError {
 /// Chooses the form of the answer.
 pub(super) fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Accepted, StatusError> {
     let header = headers.get(ACCEPT).map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
-    let (format, shape) = if header.trim().is_empty() {
+    let (format, shape) = if header.trim().is_empty() || offer == Offer::Any {
         (Format::Json, Shape::Own)
     } else {
         ranges(header).iter().filter(|r| r.quality > 0.0).find_map(|r| serve(r, offer)).ok_or_else(|| not_acceptable(offer))?
@@ -113,6 +115,20 @@ pub(super) fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Resu
         ranges(encodings).iter().any(|r| r.quality > 0.0 && (r.media == "gzip" || r.media == "*"))
     });
     Ok(Accepted { format, shape, pretty, gzip })
+}
+
+/// The version of the aggregated discovery document that the client would
+/// rather have than the separate ones, if any.
+pub(super) fn accepts_aggregated(headers: &HeaderMap) -> Option<&'static str> {
+    let header = headers.get(ACCEPT)?.to_str().ok()?;
+    ranges(header).iter().filter(|r| r.quality > 0.0 && r.media == "application/json").find_map(|range| {
+        match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
+            ("", ..) => Some(None),
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Some(Some("v2")),
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Some(Some("v2beta1")),
+            _ => None,
+        }
+    })?
 }
 
 fn serve(range: &Range<'_>, offer: Offer) -> Option<(Format, Shape)> {

@@ -1,6 +1,6 @@
 //! Creating objects.
 
-use super::metadata;
+use barque_api::validation::metadata;
 use barque_api::{Object, Reason, StatusError};
 use barque_store::{Precondition, Snapshot};
 
@@ -26,6 +26,7 @@ impl Pipeline {
             return Err(StatusError::bad_request("resourceVersion should not be set on objects to be created"));
         }
         let mut warnings = model::check(context, &target.resource, &mut object)?;
+        check_own_shape(target, &object)?;
         let object = stored(&target.resource, object);
         let target = self.storage_target(target);
         let mut names_tried = 0;
@@ -75,7 +76,7 @@ impl Pipeline {
         self.mutate(&request, &mut object)?;
         (row.strategy.default)(&mut object);
         (row.strategy.prepare_create)(&mut object);
-        meta::stamp_new(&self.world, row.has_status, &mut object);
+        meta::stamp_new(&self.world, row.tracks_generation(), &mut object);
         if ownership == Ownership::Update {
             model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
         }
@@ -83,6 +84,7 @@ impl Pipeline {
         let mut plan = Plan { created: true, ..Plan::default() };
         let mut errors = metadata::validate(row, &object);
         errors.extend((row.strategy.validate)(&object));
+        errors.extend((row.strategy.validate_create)(&object));
         errors.dedup();
         if !errors.is_empty() {
             return Err(target.invalid(object.name(), &errors));
@@ -102,6 +104,16 @@ impl Pipeline {
         extra.join(&mut plan);
         Ok(Planned::Write(plan))
     }
+}
+
+/// The rules of a row whose shape is not the stored one; those of the stored
+/// shape come later.
+fn check_own_shape(target: &Target, object: &Object) -> Result<(), StatusError> {
+    if target.resource.conversion.is_none() {
+        return Ok(());
+    }
+    let errors = (target.resource.strategy.validate_create)(object);
+    if errors.is_empty() { Ok(()) } else { Err(target.invalid(object.name(), &errors)) }
 }
 
 fn nameless(mut object: Object) -> Object {

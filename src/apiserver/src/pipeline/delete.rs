@@ -107,7 +107,7 @@ impl Pipeline {
         plan.preconditions.extend(self.admit(&request, old)?);
         match decide(&target.resource.storage, old, options, self.world.now()) {
             Deletion::Remove => {
-                self.plan_removal(target, record, &mut plan);
+                plan_removal(target, record, &mut plan);
                 Ok(Planned::Write(plan))
             }
             Deletion::Mark(marked) => {
@@ -117,14 +117,14 @@ impl Pipeline {
             Deletion::Pending => Ok(Planned::Unchanged(Arc::clone(record))),
         }
     }
+}
 
-    /// Adds the removal of a record and of what it holds.
-    pub(super) fn plan_removal(&self, target: &Target, record: &Record, plan: &mut Plan) {
-        plan.removed = true;
-        plan.ops.push(Op::Delete(record.key().clone()));
-        if &*target.resource.storage == services::SERVICES {
-            plan.ops.extend(services::releases(record.object()));
-        }
+/// Adds the removal of a record and of what it holds.
+pub(super) fn plan_removal(target: &Target, record: &Record, plan: &mut Plan) {
+    plan.removed = true;
+    plan.ops.push(Op::Delete(record.key().clone()));
+    if &*target.resource.storage == services::SERVICES {
+        plan.ops.extend(services::releases(record.object()));
     }
 }
 

@@ -193,7 +193,3 @@ fn stored(resource: &Resource, object: Object) -> Object {
         None => object,
     }
 }
-mod metadata { // TEMP
-    pub fn validate(_: &barque_api::Resource, _: &barque_api::Object) -> Vec<barque_api::FieldError> { vec![] }
-    pub fn validate_update(_: &barque_api::Object, _: &barque_api::Object) -> Vec<barque_api::FieldError> { vec![] }
-}

@@ -37,7 +37,7 @@ impl Pipeline {
                 let mut new = patch::apply(change.kind, &current, &change.body, model::shape(&target.resource))?;
                 meta::match_target(target, &mut new, true)?;
                 warnings = model::check(context, &target.resource, &mut new)
-                    .map_err(|error| self.strict_patch_error(context, change, error))?;
+                    .map_err(|error| strict_patch_error(context, change, error))?;
                 meta::check_lock(target, &new, record.object(), record.revision().0)?;
                 let new = stored(&target.resource, new);
                 self.plan_change(context, &storage, door, snapshot, record, new)
@@ -45,15 +45,6 @@ impl Pipeline {
             .await?;
         warnings.append(&mut written.warnings);
         Ok(Written { warnings, ..written })
-    }
-
-    /// Upstream answers a strict complaint about a patch with 422.
-    fn strict_patch_error(&self, context: &RequestContext, change: &Patch, error: StatusError) -> StatusError {
-        if context.field_validation != FieldValidation::Strict || !error.message.starts_with("strict decoding error") {
-            return error;
-        }
-        let field = FieldError::invalid("patch", &serde_json::json!(change.body.to_string()), &error.message);
-        StatusError::invalid("", "", "", &[field])
     }
 
     async fn apply(
@@ -123,4 +114,13 @@ impl Pipeline {
         let new = stored(&target.resource, new);
         self.plan_change_as(context, storage, door, snapshot, record, new, Ownership::Settled)
     }
+}
+
+/// Upstream answers a strict complaint about a patch with 422.
+fn strict_patch_error(context: &RequestContext, change: &Patch, error: StatusError) -> StatusError {
+    if context.field_validation != FieldValidation::Strict || !error.message.starts_with("strict decoding error") {
+        return error;
+    }
+    let field = FieldError::invalid("patch", &serde_json::json!(change.body.to_string()), &error.message);
+    StatusError::invalid("", "", "", &[field])
 }

@@ -7,7 +7,7 @@ use barque_store::{Precondition, Record};
 use serde_json::{Value, json};
 
 use super::execute::{Plan, Planned};
-use super::{Consistency, Door, Patch, PatchType, Pipeline, RequestContext, Target, Written, meta, model};
+use super::{Consistency, Door, Patch, PatchType, Pipeline, RequestContext, Target, Written, delete, meta, model};
 
 /// The Scale of an object.
 #[must_use]
@@ -163,7 +163,7 @@ impl Pipeline {
             let mut plan = Plan::default();
             plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
             if meta::is_finished(&target.resource.storage, &new) {
-                self.plan_removal(target, record, &mut plan);
+                delete::plan_removal(target, record, &mut plan);
             } else {
                 plan.put(record.key().clone(), &new);
             }

@@ -1,11 +1,11 @@
 //! Changing objects: replacement, and what all changes have in common.
 
-use super::metadata;
+use barque_api::validation::metadata;
 use barque_api::{Object, StatusError};
 use barque_store::{Precondition, Record, Snapshot};
 
 use super::execute::{Plan, Planned};
-use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, meta, model, services, stored};
+use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, delete, meta, model, services, stored};
 
 /// Storage names of kinds that a PUT creates when they are missing.
 const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints", "limitranges"];
@@ -116,7 +116,7 @@ impl Pipeline {
         plan.preconditions.extend(self.admit(&request, &new)?);
         meta::bump_generation(&mut new, old);
         if meta::is_finished(&row.storage, &new) {
-            self.plan_removal(target, record, &mut plan);
+            delete::plan_removal(target, record, &mut plan);
             return Ok(Planned::Write(plan));
         }
         let extra = self.service_hook(target, snapshot, Some(old), &mut new)?;

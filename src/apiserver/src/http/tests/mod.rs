@@ -1,0 +1,8 @@
+//! Behaviour over HTTP: most of it without a socket, the rest over TLS on
+//! the loopback interface.
+
+mod errors;
+mod lists;
+mod objects;
+mod sockets;
+mod watches;

@@ -1,0 +1,6 @@
+//! Behaviour of the write pipeline, over a store in memory.
+
+mod lifecycle;
+mod pods;
+mod services;
+mod writes;
