@@ -5,21 +5,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_api::world::format_time;
-use barque_api::{Object, StatusError};
-use barque_store::{Event, EventKind, ObjectName, Revision};
-use serde_json::json;
+use barque_api::{Reason, StatusError};
+use barque_store::{Event, EventKind, ObjectName, Revision, Snapshot, Term};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::client::{STALE_TERM, Write, WriteKind};
-use crate::controller::{Controller, EventNote, EventType, ReconcileContext};
+use crate::client::{Client, EventSource, STALE_TERM, Write, WriteKind};
+use crate::controller::{Controller, EventNote, Reconcile, ReconcileContext};
 use crate::duty::DutyContext;
+pub use crate::events::record_event;
+use crate::events::{EventFilter, record_events};
 use crate::queue::WorkQueue;
 
 /// Changes read from the history in one go.
 const CHANGES_PER_READ: usize = 1_024;
+/// Writes handed to the client in one go.
+const WRITES_PER_CALL: usize = 256;
 
 /// Runs until the context's token is revoked (by being dropped).
 pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContext) {

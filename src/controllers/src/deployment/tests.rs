@@ -134,10 +134,8 @@ fn a_rolling_update_stays_within_its_bounds() {
             cluster.settle();
             let total: i64 = sizes(&cluster).iter().map(|(_, size)| size).sum();
             assert!(total <= most, "{surge} {unavailable}: {:?}", sizes(&cluster));
-            let ready = cluster
-                .objects("pods")
-                .iter()
-                .filter(|pod| !pod.is_terminating() && pod.text(&["status", "phase"]) == "Running");
+            let pods = cluster.objects("pods");
+            let ready = pods.iter().filter(|pod| !pod.is_terminating() && pod.text(&["status", "phase"]) == "Running");
             assert!(ready.count() >= least, "{surge} {unavailable}: {:?}", sizes(&cluster));
             if !cluster.run_pods() {
                 finished = true;
