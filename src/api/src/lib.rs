@@ -5,6 +5,8 @@
 //! (JSON maps) everywhere except where logic wants fields by name; there the
 //! typed views of [`k8s_openapi`] are decoded from the same bytes.
 
+pub mod discovery;
+pub mod kinds;
 pub mod names;
 pub mod managed;
 pub mod object;
@@ -15,6 +17,8 @@ pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
+pub mod validation;
 pub mod world;
 pub mod yaml;
 

@@ -102,8 +102,10 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Object),
     /// Adjusts an update of the main resource: `(new, old)`.
     pub prepare_update: fn(&mut Object, &Object),
-    /// Rules for a new object, metadata excepted (that is generic).
+    /// Rules for an object, new or changed, metadata excepted (that is generic).
     pub validate: fn(&Object) -> Vec<FieldError>,
+    /// Rules that only a new object must obey, on top of `validate`.
+    pub validate_create: fn(&Object) -> Vec<FieldError>,
     /// Rules for the change `(new, old)`, on top of `validate(new)`.
     pub validate_update: fn(&Object, &Object) -> Vec<FieldError>,
     /// Rules for a change of `status`: `(new, old)`.
@@ -117,6 +119,26 @@ pub struct Strategy {
     pub field_names: &'static [&'static str],
     /// Rules for `metadata.name`: gives the problem's text, if any.
     pub validate_name: fn(&str) -> Option<String>,
+}
+
+impl Default for Strategy {
+    /// A kind that does not deviate: its names are DNS subdomains, its table
+    /// has a name and an age.
+    fn default() -> Self {
+        Self {
+            default: |_| {},
+            prepare_create: |_| {},
+            prepare_update: |_, _| {},
+            validate: |_| Vec::new(),
+            validate_create: |_| Vec::new(),
+            validate_update: |_, _| Vec::new(),
+            validate_status_update: |_, _| Vec::new(),
+            row: crate::table::default_row,
+            fields: |_| Vec::new(),
+            field_names: &[],
+            validate_name: |name| crate::names::dns_subdomain(name).into_iter().next(),
+        }
+    }
 }
 
 /// Another shape of the same stored objects (events.k8s.io over core events).
@@ -169,6 +191,13 @@ impl Resource {
     #[must_use]
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether `metadata.generation` counts the changes of its objects. It does
+    /// for kinds with a status, but for a few old ones of the core group.
+    #[must_use]
+    pub fn tracks_generation(&self) -> bool {
+        self.has_status && !(self.group.is_empty() && matches!(&*self.plural, "namespaces" | "nodes" | "services"))
     }
 
     /// A subresource by its path segment.

@@ -1,0 +1,18 @@
+//! The rules objects must obey, with the messages that Kubernetes gives.
+//!
+//! Rules work on JSON as it is stored: the schema has already seen to types,
+//! so a rule may read a missing or null field as its zero value.
+
+pub mod metadata;
+pub mod pod;
+mod report;
+
+pub(crate) mod cluster;
+pub(crate) mod data;
+pub(crate) mod events;
+pub(crate) mod network;
+pub(crate) mod rules;
+pub(crate) mod service;
+pub(crate) mod workloads;
+
+pub(crate) use report::{Fields, Path, Report};
