@@ -55,9 +55,10 @@ impl Paths {
 fn options(write_buffer_bytes: usize, create: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(create);
-    // Torn records at the end are what a crash leaves; checksum errors are
-    // damage. Records that vanish with the end are found by the tail marker.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // A torn end is what a crash leaves, so recovery stops at the first bad
+    // record. Whether what follows was ever synced, and the end therefore is
+    // damage, is decided by the tail marker.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_paranoid_checks(true);
     options.set_write_buffer_size(write_buffer_bytes);
     options.set_max_write_buffer_number(3);
