@@ -10,7 +10,7 @@ use crate::error::AgentError;
 
 /// Options of one agent process. Field names are the names in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Options {
     /// Name of the node; for simulated nodes the prefix, to which `-<number>`
     /// is added.
@@ -82,7 +82,7 @@ impl Default for Options {
 
 /// Certificates as PEM files; read again for every new connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Tls {
     /// The cluster's certificate authority.
     pub ca: PathBuf,
@@ -123,7 +123,7 @@ impl Default for RuntimeOptions {
 
 /// Options of the Docker runtime.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DockerOptions {
     /// Path of the engine's socket.
     pub socket: String,
@@ -151,7 +151,7 @@ pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
 /// Options of simulated nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SimulatedOptions {
     /// Nodes this process poses as.
     pub count: u32,
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_file_may_leave_everything_out_and_must_not_invent_anything() {
         let options: Options = serde_json::from_str(
-            r#"{"node_name":"n","masters":["a:1"],"runtime":{"simulated":{"count":3}},"zones":["a","b"]}"#,
+            r#"{"nodeName":"n","masters":["a:1"],"runtime":{"simulated":{"count":3}},"zones":["a","b"]}"#,
         )
         .expect("parses");
         options.check().expect("valid");

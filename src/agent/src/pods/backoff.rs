@@ -56,6 +56,6 @@ mod tests {
         }
         assert_eq!(seen, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
         assert_eq!(CRASH.delay(3), Duration::from_secs(40));
-        assert_eq!(CRASH.delay(90), Duration::from_secs(300));
+        assert_eq!(CRASH.delay(90), Duration::from_mins(5));
     }
 }

@@ -14,6 +14,10 @@ use super::model::*;
 
 /// A SIGKILL that shows no effect is repeated after this many seconds.
 const FORCE_AGAIN_SECONDS: i64 = 10;
+/// Every container gets at least this long between SIGTERM and SIGKILL.
+const MIN_GRACE_SECONDS: i64 = 2;
+/// A failed pull shows its error this long, then that it is backed off.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
 
 /// One thing to do to the runtime.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +72,13 @@ pub enum Action {
         name: String,
         /// Its attempt.
         restarts: u32,
+    },
+    /// Tell that a container waits for its image.
+    TellPullBackOff {
+        /// Its name.
+        name: String,
+        /// Failed pulls in a row.
+        count: u32,
     },
     /// Remove everything the Pod has left behind.
     CleanUp,
@@ -189,7 +200,8 @@ pub fn started(container: &Container, record: &ContainerRecord, memory: &Memory)
 }
 
 fn stop(desired: &Desired, seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
-    let order: Vec<&str> = desired.containers().filter(|(k, _)| *k == Kind::Sidecar).map(|(_, c)| c.name.as_str()).collect();
+    let order: Vec<&str> =
+        desired.containers().filter(|(k, _)| *k == Kind::Sidecar).map(|(_, c)| c.name.as_str()).collect();
     let is_sidecar = |record: &ContainerRecord| order.contains(&record.name.as_str());
     let grace = desired.grace_seconds();
     let plain_running = seen.containers.iter().any(|record| record.running() && !is_sidecar(record));
@@ -219,13 +231,14 @@ fn kill(
     message: String,
     decision: &mut Decision,
 ) {
+    let grace_seconds = grace_seconds.max(MIN_GRACE_SECONDS);
     let Some(kill) = memory.kills.get(&record.id) else {
         let (id, name) = (record.id.clone(), record.name.clone());
         decision.actions.push(Action::Kill { id, name, grace_seconds, message });
         return;
     };
     // A later, shorter grace counts from the first signal; a longer one does not.
-    let grace = kill.grace_seconds.min(grace_seconds).max(0);
+    let grace = kill.grace_seconds.min(grace_seconds);
     let end = kill.since + Duration::from_secs(grace.unsigned_abs());
     if now < end {
         decision.wake(end);
@@ -414,7 +427,19 @@ fn start(
     match memory.pulls.get(name) {
         Some(Pull::Running) => return,
         Some(Pull::Failed(failure)) if now < failure.retry_at => {
-            decision.waiting.insert(name.clone(), failure.waiting.clone());
+            let shown_until = failure.retry_at - CRASH.delay(failure.count).saturating_sub(PULL_ERROR_SHOWN);
+            if now < shown_until {
+                decision.waiting.insert(name.clone(), failure.waiting.clone());
+                decision.wake(shown_until);
+                return;
+            }
+            let image = container.image.as_deref().unwrap_or_default();
+            let Waiting { reason, message } = &failure.waiting;
+            let message = format!("Back-off pulling image \"{image}\": {reason}: {message}");
+            decision.waiting.insert(name.clone(), Waiting { reason: "ImagePullBackOff".to_owned(), message });
+            if !memory.told.contains(&(format!("image/{name}"), failure.count)) {
+                decision.actions.push(Action::TellPullBackOff { name: name.clone(), count: failure.count });
+            }
             decision.wake(failure.retry_at);
             return;
         }

@@ -162,13 +162,16 @@ fn deletion_gives_grace_then_kills_and_a_shorter_grace_counts() {
     let view = seen(vec![record("a", 0, running())]);
     let mut memory = ready();
     let first = decide(&pod, &view, &memory, at(10)).actions;
-    assert!(matches!(&first[..], [Action::Kill { grace_seconds: 30, message, .. }] if message == "Stopping container a"));
+    assert!(
+        matches!(&first[..], [Action::Kill { grace_seconds: 30, message, .. }] if message == "Stopping container a")
+    );
     memory.kills.insert("a-0".to_owned(), Kill { since: at(10), grace_seconds: 30, forced: false });
     let waits = decide(&pod, &view, &memory, at(11));
     assert_eq!((waits.actions, waits.wake_at), (vec![], Some(at(40))));
     assert_eq!(decide(&pod, &view, &memory, at(40)).actions, [Action::ForceKill { id: "a-0".to_owned() }]);
     std::sync::Arc::make_mut(&mut pod.pod).metadata.deletion_grace_period_seconds = Some(1);
-    assert_eq!(decide(&pod, &view, &memory, at(11)).actions, [Action::ForceKill { id: "a-0".to_owned() }]);
+    assert_eq!(decide(&pod, &view, &memory, at(11)).wake_at, Some(at(12)), "at least two seconds");
+    assert_eq!(decide(&pod, &view, &memory, at(12)).actions, [Action::ForceKill { id: "a-0".to_owned() }]);
 
     let mut gone = seen(vec![record("a", 0, exited(143, 12))]);
     assert_eq!(decide(&pod, &gone, &memory, at(12)).actions, [Action::StopSandbox { id: "sb".to_owned() }]);
@@ -187,7 +190,7 @@ fn a_running_sandbox_is_never_made_anew_and_a_dead_one_is() {
     let mut dead = seen(vec![record("a", 0, exited(255, 2))]);
     dead.sandbox = Some(sandbox(false));
     let again = Action::CreateSandbox { attempt: 1, changed: true };
-    assert_eq!(decide(&pod, &dead, &ready(), at(9)).actions, [again.clone()]);
+    assert_eq!(decide(&pod, &dead, &ready(), at(9)).actions, std::slice::from_ref(&again));
     let mut memory = ready();
     let waiting = Waiting { reason: "x".into(), message: "y".into() };
     memory.sandbox = Some(Failure::after(None, waiting, at(9), SETUP));
@@ -223,7 +226,12 @@ fn images_on_their_way_and_failed_starts_hold_back_a_start() {
     let waiting = Waiting { reason: "ErrImagePull".into(), message: "no".into() };
     memory.pulls.insert("a".to_owned(), Pull::Failed(Failure::after(None, waiting.clone(), at(0), CRASH)));
     let held = decide(&pod, &seen(vec![]), &memory, at(1));
-    assert_eq!((held.actions, held.wake_at, held.waiting["a"].clone()), (vec![], Some(at(10)), waiting));
+    assert_eq!((held.actions, held.wake_at, held.waiting["a"].clone()), (vec![], Some(at(2)), waiting));
+    let held = decide(&pod, &seen(vec![]), &memory, at(2));
+    assert_eq!(held.actions, [Action::TellPullBackOff { name: "a".to_owned(), count: 1 }]);
+    assert_eq!(held.waiting["a"].reason, "ImagePullBackOff");
+    assert_eq!(held.waiting["a"].message, "Back-off pulling image \"i\": ErrImagePull: no");
+    assert_eq!(held.wake_at, Some(at(10)));
     assert_eq!(decide(&pod, &seen(vec![]), &memory, at(10)).actions, [start_of("a", 0, 0)]);
 }
 

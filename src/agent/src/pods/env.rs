@@ -223,9 +223,7 @@ pub fn resource_field(
     let bad = || ConfigError(format!("unsupported container resource : {}", selector.resource));
     let container = match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
         None => container,
-        Some(name) => {
-            desired.container(name).ok_or_else(|| ConfigError(format!("container {name} not found")))?.1
-        }
+        Some(name) => desired.container(name).ok_or_else(|| ConfigError(format!("container {name} not found")))?.1,
     };
     let (side, resource) = selector.resource.split_once('.').ok_or_else(bad)?;
     let resources = container.resources.as_ref();
@@ -289,8 +287,17 @@ mod tests {
         assert_eq!(
             lines.expect("resolves"),
             [
-                "C_k=v", "C_k2=v2", "p=hidden", "A=2", "B=1-v-hidden-$(NO)-$(A)", "K=v2", "S=hidden", "IP=10.0.0.9",
-                "NODE=n1", "CPU=4", "MEM=65"
+                "C_k=v",
+                "C_k2=v2",
+                "p=hidden",
+                "A=2",
+                "B=1-v-hidden-$(NO)-$(A)",
+                "K=v2",
+                "S=hidden",
+                "IP=10.0.0.9",
+                "NODE=n1",
+                "CPU=4",
+                "MEM=65"
             ]
         );
     }

@@ -159,7 +159,14 @@ pub fn unsupported_volumes(volumes: &[Volume]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for volume in volumes {
         let fields = serde_json::to_value(volume).unwrap_or_default();
-        found.extend(fields.as_object().into_iter().flatten().map(|(key, _)| key.clone()).filter(|key| !known.contains(&key.as_str())));
+        found.extend(
+            fields
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, _)| key.clone())
+                .filter(|key| !known.contains(&key.as_str())),
+        );
         for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
             found.extend(source.service_account_token.as_ref().map(|_| "projected.serviceAccountToken".to_owned()));
             found.extend(source.cluster_trust_bundle.as_ref().map(|_| "projected.clusterTrustBundle".to_owned()));

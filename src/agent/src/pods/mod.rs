@@ -10,5 +10,6 @@ pub mod model;
 pub mod probes;
 pub mod qos;
 pub mod status;
+pub mod support;
 #[cfg(test)]
 pub(crate) mod testing;

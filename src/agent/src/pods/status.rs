@@ -30,8 +30,10 @@ pub fn build(
     let previous = memory.status.as_ref().or(desired.pod.status.as_ref());
     let over = decision.stopped && !desired.fenced;
     let context = Context { desired, seen, memory, decision, previous, over };
-    let init: Vec<_> = desired.containers().filter(|(k, _)| *k != Kind::Main).map(|(k, c)| context.container(k, c)).collect();
-    let main: Vec<_> = desired.containers().filter(|(k, _)| *k == Kind::Main).map(|(k, c)| context.container(k, c)).collect();
+    let init: Vec<_> =
+        desired.containers().filter(|(k, _)| *k != Kind::Main).map(|(k, c)| context.container(k, c)).collect();
+    let main: Vec<_> =
+        desired.containers().filter(|(k, _)| *k == Kind::Main).map(|(k, c)| context.container(k, c)).collect();
     let verdict = memory.verdict.as_ref().or(decision.verdict.as_ref());
     let phase = context.phase(&init, &main, verdict.is_some());
     let sandbox_ips = seen.live_sandbox().map(|sandbox| sandbox.ips.clone());
@@ -49,7 +51,9 @@ pub fn build(
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
         reason: verdict.map(|v| v.reason.clone()).or_else(|| ended(desired).and_then(|status| status.reason.clone())),
-        message: verdict.map(|v| v.message.clone()).or_else(|| ended(desired).and_then(|status| status.message.clone())),
+        message: verdict
+            .map(|v| v.message.clone())
+            .or_else(|| ended(desired).and_then(|status| status.message.clone())),
         host_ip: Some(host_ip.to_owned()),
         host_ips: Some(vec![HostIP { ip: host_ip.to_owned() }]),
         pod_ip: ips.first().cloned(),
@@ -132,7 +136,8 @@ impl Context<'_> {
                     _ if container.readiness_probe.is_none() => true,
                     _ => self.memory.probes.get(&record.id).is_some_and(|results| results.ready),
                 };
-                status.started = Some(up && kind != Kind::Init || kind == Kind::Init && container.startup_probe.is_none());
+                status.started =
+                    Some(up && kind != Kind::Init || kind == Kind::Init && container.startup_probe.is_none());
                 status.ready = ready;
                 status.state = Some(ContainerState {
                     running: Some(ContainerStateRunning { started_at: Some(seconds(*started_at)) }),
@@ -241,7 +246,9 @@ impl Context<'_> {
         }
         let policy = self.desired.restart_policy();
         let exit_of = |status: &ContainerStatus| {
-            let of = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
+            let of = |state: &Option<ContainerState>| {
+                state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code)
+            };
             (of(&status.state), of(&status.last_state))
         };
         let is = |status: &ContainerStatus, what: fn(&ContainerState) -> bool| status.state.as_ref().is_some_and(what);
@@ -250,7 +257,8 @@ impl Context<'_> {
         for (status, (kind, _)) in init.iter().zip(self.desired.containers()) {
             let (now, last) = exit_of(status);
             if kind == Kind::Sidecar {
-                pending_init |= status.started != Some(true) && now.is_none() && !main.iter().any(|s| s.container_id.is_some());
+                pending_init |=
+                    status.started != Some(true) && now.is_none() && !main.iter().any(|s| s.container_id.is_some());
             } else if let Some(code) = now {
                 failed_init |= code != 0;
             } else {
@@ -367,8 +375,9 @@ impl Context<'_> {
         for gate in self.desired.spec().readiness_gates.iter().flatten() {
             let kind = &gate.condition_type;
             match conditions.into_iter().flatten().find(|condition| &condition.type_ == kind) {
-                None => problems
-                    .push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
+                None => {
+                    problems.push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist."))
+                }
                 Some(condition) if condition.status != "True" => problems.push(format!(
                     "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
                     condition.status

@@ -82,10 +82,7 @@ fn a_crash_loop_shows_the_wait_and_the_last_end() {
     let looping = status(&one("Always"), &seen(vec![record("a", 0, exited(1, 2)), crashed]), &ready(), 5);
     let container = &looping["containerStatuses"][0];
     assert_eq!(container["state"]["waiting"]["reason"], "CrashLoopBackOff");
-    assert_eq!(
-        container["state"]["waiting"]["message"],
-        "back-off 10s restarting failed container=a pod=p_ns(u)"
-    );
+    assert_eq!(container["state"]["waiting"]["message"], "back-off 10s restarting failed container=a pod=p_ns(u)");
     assert_eq!(container["lastState"]["terminated"]["containerID"], "docker://a-1");
     assert_eq!(container["restartCount"], 1);
     assert_eq!(looping["phase"], "Running");
@@ -96,14 +93,8 @@ fn reasons_of_an_end() {
     for (oom_killed, start_error, code, reason) in
         [(true, false, 137, "OOMKilled"), (false, true, 128, "StartError"), (false, false, 1, "Error")]
     {
-        let exit = Exit {
-            started_at: None,
-            finished_at: at(2),
-            code,
-            oom_killed,
-            start_error,
-            message: "m".to_owned(),
-        };
+        let exit =
+            Exit { started_at: None, finished_at: at(2), code, oom_killed, start_error, message: "m".to_owned() };
         let view = seen(vec![record("a", 0, RunState::Exited(exit))]);
         let end = status(&one("Never"), &view, &ready(), 5);
         let terminated = &end["containerStatuses"][0]["state"]["terminated"];
@@ -194,5 +185,8 @@ fn a_condemned_pod_fails_with_its_reason() {
     let mut view = seen(vec![record("a", 0, exited(137, 6))]);
     view.sandbox = Some(sandbox(false));
     let end = status(&one("Always"), &view, &memory, 7);
-    assert_eq!((&end["phase"], &end["reason"], &end["message"]), (&json!("Failed"), &json!("DeadlineExceeded"), &json!("late")));
+    assert_eq!(
+        (&end["phase"], &end["reason"], &end["message"]),
+        (&json!("Failed"), &json!("DeadlineExceeded"), &json!("late"))
+    );
 }
