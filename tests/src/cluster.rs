@@ -419,7 +419,7 @@ fn collect_logs(directory: &Path, depth: u32, into: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() && depth > 0 {
             collect_logs(&path, depth - 1, into);
-        } else if path.file_name().is_some_and(|name| name == "log") {
+        } else if path.file_name().is_some_and(|name| name == "output.log") {
             into.push(path);
         }
     }
