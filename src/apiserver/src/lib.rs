@@ -18,10 +18,10 @@ pub mod pipeline;
 mod testing;
 
 pub use auth::{Authenticator, Authorizer, User};
+pub use barque_api::patch::PatchType as PatchKind;
 pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, serve};
 pub use options::{PipelineOptions, ServerOptions};
-pub use barque_api::patch::PatchType as PatchKind;
 pub use pipeline::{
-    ApiService, Consistency, DeleteOptions, Door, FieldValidation, Patch, Pipeline, Propagation, RequestContext, Target, Written,
-    is_stale_term,
+    ApiService, Consistency, DeleteOptions, Door, FieldValidation, Patch, Pipeline, Propagation, RequestContext,
+    Target, Written, is_stale_term,
 };

@@ -61,10 +61,8 @@ impl Cluster {
         let pipeline = Arc::new(Pipeline::new(shared, registry, World::system(), pipeline));
         pipeline.bootstrap(&RequestContext::internal("test", None), None).await.expect("bootstrap");
         let tokens = TokenFile::parse("guest-token,guest,7").expect("valid");
-        let api = Api::builder(Arc::clone(&pipeline))
-            .identity(Arc::new(Authenticator::new(tokens)))
-            .options(server)
-            .build();
+        let api =
+            Api::builder(Arc::clone(&pipeline)).identity(Arc::new(Authenticator::new(tokens))).options(server).build();
         Self { store, pipeline, api }
     }
 
@@ -136,7 +134,8 @@ impl Cluster {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(request(Method::POST, path, &[("content-type", "application/json")], Body::from(body.to_string()))).await
+        self.send(request(Method::POST, path, &[("content-type", "application/json")], Body::from(body.to_string())))
+            .await
     }
 }
 

@@ -65,7 +65,11 @@ impl Authorizer for GroupAuthorizer {
             let known = user.is_authenticated() && KNOWN_USER_PATHS.iter().any(|root| is_under(&request.path, root));
             let monitoring = user.is_in(MONITORING) && is_under(&request.path, "/metrics");
             let reads = matches!(request.verb.as_str(), "get" | "head" | "options");
-            return if reads && (public || known || monitoring) { Decision::Allow } else { Decision::Deny(String::new()) };
+            return if reads && (public || known || monitoring) {
+                Decision::Allow
+            } else {
+                Decision::Deny(String::new())
+            };
         }
         if user.is_authenticated() && request.verb == "create" && SELF_REVIEWS.contains(&request.resource.as_str()) {
             return Decision::Allow;

@@ -25,10 +25,9 @@ pub(super) fn authorize(node: &str, request: &Attributes, snapshot: &Snapshot) -
         ("discovery.k8s.io", "endpointslices", "") if reads => Decision::Allow,
         ("", "nodes", "" | "status") => match request.verb.as_str() {
             "list" | "watch" if request.name.is_empty() => Decision::Allow,
-            "create" => allow_if(
-                request.name.is_empty() || request.name == node,
-                "a node may only create its own Node object",
-            ),
+            "create" => {
+                allow_if(request.name.is_empty() || request.name == node, "a node may only create its own Node object")
+            }
             "get" | "watch" | "list" | "update" | "patch" => {
                 allow_if(request.name == node, "a node may only touch its own Node object")
             }

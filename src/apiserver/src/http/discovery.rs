@@ -35,7 +35,10 @@ struct Document {
 impl Document {
     fn new(value: &Value) -> Self {
         let json = encode(value);
-        let digest: String = Sha256::digest(&json).iter().map(|byte| format!("{byte:02X}")).collect();
+        let mut digest = String::new();
+        for byte in Sha256::digest(&json) {
+            digest.push_str(&format!("{byte:02X}"));
+        }
         let tag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("hexadecimal digits are a valid header");
         Self { json, tag }
     }
@@ -99,9 +102,7 @@ impl Api {
                 Document::new(&discovery::core_versions(self.pipeline.registry(), host))
             }
             Discovery::Groups => self.documents.get("groups", |r| Some(discovery::group_list(r)))?,
-            Discovery::Group(name) => {
-                self.documents.get(&format!("group {name}"), |r| discovery::group(r, name))?
-            }
+            Discovery::Group(name) => self.documents.get(&format!("group {name}"), |r| discovery::group(r, name))?,
             Discovery::Resources(group, version) => self
                 .documents
                 .get(&format!("resources {group}/{version}"), |r| discovery::resource_list(r, group, version))?,
@@ -126,9 +127,10 @@ impl Api {
         };
         let key = format!("openapi v3 {group}/{version}");
         let document = self.documents.get(&key, |r| openapi::v3_document(r, &group, &version))?;
-        let asked_by_hash = call.query.get("hash").is_some_and(|hash| {
-            document.tag.to_str().is_ok_and(|tag| tag.trim_matches('"') == hash)
-        });
+        let asked_by_hash = call
+            .query
+            .get("hash")
+            .is_some_and(|hash| document.tag.to_str().is_ok_and(|tag| tag.trim_matches('"') == hash));
         let mut response = self.tagged(call, document, None)?;
         if asked_by_hash {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");

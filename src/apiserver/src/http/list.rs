@@ -17,12 +17,12 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Api;
 use super::negotiate::{Accepted, Format};
 use super::present::Presenter;
 use super::query::{ListOptions, VersionMatch};
 use super::respond::{GZIP_LEVEL, json_response};
 use super::select::Selector;
-use super::Api;
 use crate::pipeline::{Consistency, Target};
 
 /// Bytes of a list that are put together before they are handed on.
@@ -202,9 +202,11 @@ impl ListStream {
         }
         loop {
             let Some(chunk) = self.chunk() else {
-                return self.encoder.take().map(|encoder| encoder.finish().map(Bytes::from)).filter(
-                    |end| !matches!(end, Ok(bytes) if bytes.is_empty()),
-                );
+                return self
+                    .encoder
+                    .take()
+                    .map(|encoder| encoder.finish().map(Bytes::from))
+                    .filter(|end| !matches!(end, Ok(bytes) if bytes.is_empty()));
             };
             let encoder = self.encoder.as_mut()?;
             if let Err(error) = encoder.write_all(&chunk) {

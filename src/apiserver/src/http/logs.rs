@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -258,9 +258,13 @@ mod tests {
         let waiting = with(json!({"waiting": {"reason": "ContainerCreating"}}), json!({}));
         assert_eq!(why(ask(&waiting, false)), "container \"x\" in pod \"y\" is waiting to start: ContainerCreating");
         assert_eq!(why(ask(&waiting, true)), "previous terminated container \"x\" in pod \"y\" not found");
-        let crashed = with(json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": {"containerID": "d"}}));
+        let crashed =
+            with(json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": {"containerID": "d"}}));
         assert!(ask(&crashed, false).is_ok() && ask(&crashed, true).is_ok());
         assert!(ask(&with(json!({"running": {}}), json!({})), false).is_ok());
-        assert_eq!(why(ask(&pod(json!({"metadata": {"name": "y"}})), false)), "container \"x\" in pod \"y\" is not available");
+        assert_eq!(
+            why(ask(&pod(json!({"metadata": {"name": "y"}})), false)),
+            "container \"x\" in pod \"y\" is not available"
+        );
     }
 }

@@ -106,7 +106,11 @@ pub(super) fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Resu
     let (format, shape) = if header.trim().is_empty() || offer == Offer::Any {
         (Format::Json, Shape::Own)
     } else {
-        ranges(header).iter().filter(|r| r.quality > 0.0).find_map(|r| serve(r, offer)).ok_or_else(|| not_acceptable(offer))?
+        ranges(header)
+            .iter()
+            .filter(|r| r.quality > 0.0)
+            .find_map(|r| serve(r, offer))
+            .ok_or_else(|| not_acceptable(offer))?
     };
     let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let for_people = ["curl/", "Wget/", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));

@@ -92,9 +92,7 @@ pub(super) fn parse(path: &str) -> Route {
         ["apis"] => Route::Discovery(Discovery::Groups),
         ["apis", group] => Route::Discovery(Discovery::Group((*group).to_owned())),
         ["api", version] => Route::Discovery(Discovery::Resources(String::new(), (*version).to_owned())),
-        ["apis", group, version] => {
-            Route::Discovery(Discovery::Resources((*group).to_owned(), (*version).to_owned()))
-        }
+        ["apis", group, version] => Route::Discovery(Discovery::Resources((*group).to_owned(), (*version).to_owned())),
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
         _ => Route::Unknown,

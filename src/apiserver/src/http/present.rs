@@ -95,7 +95,8 @@ impl Presenter {
                 ("Table".to_owned(), format!("meta.k8s.io/{version}"), Some(self.columns()), "rows")
             }
         };
-        let mut head = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata}", json!(kind), json!(api_version));
+        let mut head =
+            format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata}", json!(kind), json!(api_version));
         if let Some(columns) = extra {
             head.push_str(&format!(",\"columnDefinitions\":{columns}"));
         }

@@ -84,7 +84,11 @@ impl WriteOptions {
             errors.push(FieldError::too_long("fieldManager", MAX_FIELD_MANAGER));
         }
         if field_manager.chars().any(char::is_control) {
-            errors.push(FieldError::invalid("fieldManager", &json!(field_manager), "should only contain printable characters"));
+            errors.push(FieldError::invalid(
+                "fieldManager",
+                &json!(field_manager),
+                "should only contain printable characters",
+            ));
         }
         let force = query.flag("force")?;
         if force.is_some() && kind == "PatchOptions" && !is_apply {
@@ -241,17 +245,27 @@ impl ListOptions {
             send_initial_events: query.flag("sendInitialEvents")?,
         };
         options.check(&mut errors);
-        if errors.is_empty() { Ok(options) } else { Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", &errors)) }
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", &errors))
+        }
     }
 
     fn check(&self, errors: &mut Vec<FieldError>) {
         let mut forbid = |field: &str, detail: &str| errors.push(FieldError::forbidden(field, detail));
         if self.watch {
             if self.send_initial_events.is_some() && self.version_match != Some(VersionMatch::NotOlderThan) {
-                forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                forbid(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                );
             }
             if self.version_match.is_some() && self.send_initial_events.is_none() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if self.send_initial_events == Some(true) && !self.bookmarks {
                 forbid("allowWatchBookmarks", "sendInitialEvents requires setting allowWatchBookmarks to true");

@@ -200,8 +200,8 @@ impl Api {
 
     fn read_patch(&self, call: &Call) -> Result<(Patch, Vec<String>), StatusError> {
         let media = media_type(&call.headers);
-        let kind = PatchType::from_content_type(&media)
-            .ok_or_else(|| unsupported(&PatchType::CONTENT_TYPES.join(", ")))?;
+        let kind =
+            PatchType::from_content_type(&media).ok_or_else(|| unsupported(&PatchType::CONTENT_TYPES.join(", ")))?;
         let format = if kind == PatchType::Apply { Format::Yaml } else { Format::Json };
         let Decoded { value, duplicates } = call.decode(format, self)?;
         Ok((Patch { kind, body: value }, duplicates))
@@ -227,7 +227,9 @@ impl Api {
                 let bytes = self.presenter(&call, &row, &accepted)?.document(&record);
                 self.answer_json(&accepted, StatusCode::OK, bytes)
             }
-            ("status", Some(accepted)) if method == Method::PUT => self.put(call, target, Door::Status, &accepted).await,
+            ("status", Some(accepted)) if method == Method::PUT => {
+                self.put(call, target, Door::Status, &accepted).await
+            }
             ("status", Some(accepted)) if method == Method::PATCH => {
                 self.patch_object(call, target, Door::Status, &accepted).await
             }

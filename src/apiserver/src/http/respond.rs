@@ -54,7 +54,8 @@ fn reparse(json: &[u8]) -> Result<Value, StatusError> {
 }
 
 fn pretty(json: &[u8]) -> Result<Bytes, StatusError> {
-    let mut text = serde_json::to_vec_pretty(&reparse(json)?).map_err(|error| StatusError::internal(error.to_string()))?;
+    let mut text =
+        serde_json::to_vec_pretty(&reparse(json)?).map_err(|error| StatusError::internal(error.to_string()))?;
     text.push(b'\n');
     Ok(Bytes::from(text))
 }

@@ -100,7 +100,18 @@ fn rules(user: &User) -> Value {
         for (group, plural) in REVIEWS {
             resources.push(json!({"verbs": ["create"], "apiGroups": [group], "resources": [plural]}));
         }
-        let known = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"];
+        let known = [
+            "/api",
+            "/api/*",
+            "/apis",
+            "/apis/*",
+            "/healthz",
+            "/livez",
+            "/openapi",
+            "/openapi/*",
+            "/readyz",
+            "/version",
+        ];
         paths.push(json!({"verbs": ["get"], "nonResourceURLs": known}));
     }
     json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": !user.is_in(MASTERS)})

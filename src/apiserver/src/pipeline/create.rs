@@ -18,7 +18,12 @@ impl Pipeline {
     /// # Errors
     /// 400 when the body does not belong here, 403, 404 for the namespace,
     /// 409 when the name is taken, 422, and the store's own failures.
-    pub async fn create(&self, context: &RequestContext, target: &Target, object: Object) -> Result<Written, StatusError> {
+    pub async fn create(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        object: Object,
+    ) -> Result<Written, StatusError> {
         self.authorize_target(context, "create", target, "")?;
         let mut object = object;
         meta::match_target(target, &mut object, false)?;
@@ -93,7 +98,14 @@ impl Pipeline {
         let key = target.key();
         if let Some(existing) = snapshot.get(&key) {
             if generated && attempt < MAX_NAME_ATTEMPTS {
-                return self.plan_create(context, &target.named(""), snapshot, nameless(object), ownership, attempt + 1);
+                return self.plan_create(
+                    context,
+                    &target.named(""),
+                    snapshot,
+                    nameless(object),
+                    ownership,
+                    attempt + 1,
+                );
             }
             return Err(taken(&target, existing.object(), generated));
         }

@@ -13,7 +13,9 @@ use futures::StreamExt;
 use serde_json::json;
 
 use super::execute::{Plan, Planned};
-use super::{AdmissionRequest, DeleteOptions, Operation, Pipeline, Propagation, RequestContext, Target, Written, services};
+use super::{
+    AdmissionRequest, DeleteOptions, Operation, Pipeline, Propagation, RequestContext, Target, Written, services,
+};
 
 /// Finalizer of foreground deletion.
 const FOREGROUND: &str = "foregroundDeletion";
@@ -228,10 +230,8 @@ fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
     if unbound || over {
         return 0;
     }
-    let seconds = options
-        .grace_period_seconds
-        .or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"]))
-        .unwrap_or(30);
+    let seconds =
+        options.grace_period_seconds.or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(30);
     if seconds < 0 { 1 } else { seconds }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use barque_api::status::Cause;
 use barque_api::{Reason, StatusError};
-use barque_store::{Draft, Key, Op, OpResult, Precondition, Record, RequestId, Revision, Snapshot, StoreError, Txn, TxnOutcome};
+use barque_store::{
+    Draft, Key, Op, OpResult, Precondition, Record, RequestId, Revision, Snapshot, StoreError, Txn, TxnOutcome,
+};
 use tokio::time::Instant;
 
 use super::{Pipeline, RequestContext, Target};
@@ -117,12 +119,8 @@ impl Pipeline {
                 return rehearse(&snapshot, plan, target);
             }
             let request_id = attempts.id().unwrap_or_else(|| RequestId(self.world.new_request_id()));
-            let txn = Txn {
-                request_id,
-                actor_term: context.actor_term,
-                preconditions: plan.preconditions,
-                ops: plan.ops,
-            };
+            let txn =
+                Txn { request_id, actor_term: context.actor_term, preconditions: plan.preconditions, ops: plan.ops };
             let outcome = self.store.propose(txn, remaining(deadline)?).await.map_err(|e| store_error(&e))?;
             match outcome {
                 TxnOutcome::Committed { results, .. } => {
@@ -170,9 +168,9 @@ impl Pipeline {
 
     fn first_record(&self, results: Vec<OpResult>, target: &Target) -> Result<Arc<Record>, StatusError> {
         let record = results.into_iter().next().and_then(|result| result.record);
-        record.or_else(|| self.store.view().snapshot().get(&target.key()).cloned()).ok_or_else(|| {
-            StatusError::expired("the request was applied before, but its answer is no longer kept")
-        })
+        record
+            .or_else(|| self.store.view().snapshot().get(&target.key()).cloned())
+            .ok_or_else(|| StatusError::expired("the request was applied before, but its answer is no longer kept"))
     }
 
     fn check_size(&self, plan: &Plan) -> Result<(), StatusError> {

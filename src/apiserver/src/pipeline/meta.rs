@@ -145,11 +145,7 @@ pub(super) fn bump_generation(new: &mut Object, old: &Object) {
         return;
     }
     let counts = |object: &Object, key: &str| key != "metadata" && key != "status" && object.0.contains_key(key);
-    let changed = new
-        .0
-        .iter()
-        .filter(|(key, _)| counts(new, key))
-        .any(|(key, value)| old.0.get(key) != Some(value))
+    let changed = new.0.iter().filter(|(key, _)| counts(new, key)).any(|(key, value)| old.0.get(key) != Some(value))
         || old.0.keys().any(|key| counts(old, key) && !new.0.contains_key(key));
     if changed {
         new.set(&["metadata", "generation"], json!(generation + 1));
@@ -212,7 +208,9 @@ mod tests {
     fn a_terminating_object_is_finished_without_finalizers_and_grace() {
         let finished = |value: Value| is_finished("namespaces", &object(value));
         assert!(finished(json!({"metadata": {"deletionTimestamp": "x"}})));
-        assert!(finished(json!({"metadata": {"deletionTimestamp": "x", "deletionGracePeriodSeconds": 0}, "spec": {"finalizers": []}})));
+        assert!(finished(
+            json!({"metadata": {"deletionTimestamp": "x", "deletionGracePeriodSeconds": 0}, "spec": {"finalizers": []}})
+        ));
         assert!(!finished(json!({"metadata": {}})));
         assert!(!finished(json!({"metadata": {"deletionTimestamp": "x", "finalizers": ["a"]}})));
         assert!(!finished(json!({"metadata": {"deletionTimestamp": "x", "deletionGracePeriodSeconds": 30}})));
@@ -221,11 +219,19 @@ mod tests {
 
     #[test]
     fn the_status_door_changes_only_status() {
-        let old = object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 1}}));
-        let new = object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 2}}));
+        let old =
+            object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 1}}));
+        let new =
+            object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 2}}));
         let kept = through_door(Door::Status, true, new.clone(), &old);
-        assert_eq!(kept, object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 2}})));
+        assert_eq!(
+            kept,
+            object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 2}}))
+        );
         let kept = through_door(Door::Main, true, new, &old);
-        assert_eq!(kept, object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 1}})));
+        assert_eq!(
+            kept,
+            object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 1}}))
+        );
     }
 }

@@ -32,14 +32,12 @@ use barque_api::world::World;
 use barque_api::{Object, Registry, Resource, StatusError};
 use barque_store::Store;
 
-pub use barque_api::patch::PatchType;
 pub use admission::{Admission, AdmissionRequest, Operation};
-pub use context::{
-    DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target,
-};
+pub use barque_api::patch::PatchType;
+pub use bootstrap::ApiService;
+pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target};
 pub use execute::{Written, is_stale_term, store_error};
 pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large};
-pub use bootstrap::ApiService;
 pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;
 
@@ -61,14 +59,7 @@ impl Pipeline {
     /// groups.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
-        Self {
-            store,
-            registry,
-            world,
-            options,
-            authorizer: Arc::new(GroupAuthorizer),
-            admission: plugins::builtin(),
-        }
+        Self { store, registry, world, options, authorizer: Arc::new(GroupAuthorizer), admission: plugins::builtin() }
     }
 
     /// The same pipeline with another authorizer.

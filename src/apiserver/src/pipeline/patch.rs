@@ -8,7 +8,9 @@ use barque_store::{Record, Snapshot};
 
 use super::execute::Planned;
 use super::update::Ownership;
-use super::{Door, FieldValidation, Patch, PatchType, Pipeline, RequestContext, Target, Written, meta, model, shown, stored};
+use super::{
+    Door, FieldValidation, Patch, PatchType, Pipeline, RequestContext, Target, Written, meta, model, shown, stored,
+};
 
 impl Pipeline {
     /// Patches an object (or its status).

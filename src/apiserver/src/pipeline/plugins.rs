@@ -20,12 +20,7 @@ const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
 /// All of them, in the order in which they are asked.
 pub(super) fn builtin() -> Vec<Arc<dyn Admission>> {
-    vec![
-        Arc::new(NamespaceLifecycle),
-        Arc::new(ServiceAccount),
-        Arc::new(DefaultTolerationSeconds),
-        Arc::new(Priority),
-    ]
+    vec![Arc::new(NamespaceLifecycle), Arc::new(ServiceAccount), Arc::new(DefaultTolerationSeconds), Arc::new(Priority)]
 }
 
 fn is_new_pod(request: &AdmissionRequest<'_>) -> bool {
@@ -92,7 +87,9 @@ impl Admission for ServiceAccount {
         let name = named.iter().find(|name| !name.is_empty()).map_or("default", |name| *name).to_owned();
         object.set(&["spec", "serviceAccountName"], json!(name));
         object.set(&["spec", "serviceAccount"], json!(name));
-        let has_secrets = object.get(&["spec", "imagePullSecrets"]).is_some_and(|list| list.as_array().is_some_and(|l| !l.is_empty()));
+        let has_secrets = object
+            .get(&["spec", "imagePullSecrets"])
+            .is_some_and(|list| list.as_array().is_some_and(|l| !l.is_empty()));
         if !has_secrets
             && let Some(account) = request.snapshot.find("serviceaccounts", &request.target.namespace, &name)
             && let Some(secrets) = account.object().get(&["imagePullSecrets"]).filter(|s| s.is_array())
@@ -157,10 +154,12 @@ impl Priority {
                 .list(PRIORITY_CLASSES, None)
                 .filter(|record| record.object().get(&["globalDefault"]) == Some(&Value::Bool(true)))
                 .min_by_key(|record| record.object().integer(&["value"]));
-            return Some(default.map_or_else(
-                || (String::new(), 0, "PreemptLowerPriority".to_owned()),
-                |record| of(record.object()),
-            ));
+            return Some(
+                default.map_or_else(
+                    || (String::new(), 0, "PreemptLowerPriority".to_owned()),
+                    |record| of(record.object()),
+                ),
+            );
         }
         if let Some(record) = snapshot.find(PRIORITY_CLASSES, "", name) {
             return Some(of(record.object()));

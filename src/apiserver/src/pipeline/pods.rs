@@ -21,7 +21,12 @@ impl Pipeline {
     ///
     /// # Errors
     /// 409 when the Pod is bound already or going away; 422.
-    pub async fn bind(&self, context: &RequestContext, target: &Target, binding: Object) -> Result<Written, StatusError> {
+    pub async fn bind(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        binding: Object,
+    ) -> Result<Written, StatusError> {
         self.authorize_target(context, "create", target, "binding")?;
         let binding = &binding;
         let kind = binding.text(&["target", "kind"]);
@@ -78,7 +83,8 @@ impl Pipeline {
             }
         }
         let now = format_time(self.world.now());
-        let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+        let condition =
+            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
         set_condition(&mut bound, condition);
         let mut plan = Plan::default();
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
@@ -152,7 +158,10 @@ impl Pipeline {
         }
         let name = object.name();
         if number("observedGeneration") < object.generation() {
-            return Err(refusal(&format!("The disruption budget {name} is still being processed by the server."), Some(10)));
+            return Err(refusal(
+                &format!("The disruption budget {name} is still being processed by the server."),
+                Some(10),
+            ));
         }
         let allowed = number("disruptionsAllowed");
         let forbidden = |why: &str| StatusError::forbidden("policy", "poddisruptionbudgets", name, why);
@@ -189,10 +198,8 @@ impl Pipeline {
 }
 
 fn refusal(message: &str, retry_after_seconds: Option<u32>) -> StatusError {
-    let mut error = StatusError::new(
-        Reason::TooManyRequests,
-        "Cannot evict pod as it would violate the pod's disruption budget.",
-    );
+    let mut error =
+        StatusError::new(Reason::TooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.");
     error.causes.push(Cause {
         reason: "DisruptionBudget".to_owned(),
         message: message.to_owned(),

@@ -97,7 +97,7 @@ pub(super) fn releases(service: &Object) -> Vec<Op> {
 /// and the node ports; and drops what another type has no use for.
 pub(super) fn inherit(new: &mut Object, old: &Object) {
     if needs_address(new) && needs_address(old) {
-        for field in ["clusterIP", "clusterIPs"] {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             let absent = new.get(&["spec", field]).is_none_or(|v| v == "" || v.as_array().is_some_and(Vec::is_empty));
             if absent && let Some(value) = old.get(&["spec", field]) {
                 new.set(&["spec", field], value.clone());
@@ -107,6 +107,16 @@ pub(super) fn inherit(new: &mut Object, old: &Object) {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             new.remove(&["spec", field]);
         }
+    }
+    let was_external = matches!(service_type(old), "NodePort" | "LoadBalancer");
+    let is_external = matches!(service_type(new), "NodePort" | "LoadBalancer");
+    let has_addresses = new.get(&["spec", "externalIPs"]).and_then(Value::as_array).is_some_and(|l| !l.is_empty());
+    if was_external && !is_external && !has_addresses {
+        drop_unchanged(new, old, "externalTrafficPolicy");
+    }
+    if service_type(old) == "LoadBalancer" && service_type(new) != "LoadBalancer" {
+        drop_unchanged(new, old, "allocateLoadBalancerNodePorts");
+        drop_unchanged(new, old, "loadBalancerClass");
     }
     let old_ports = ports(old).to_vec();
     let (wants, had) = (needs_ports(new), needs_ports(old));
@@ -139,6 +149,12 @@ pub(super) fn inherit(new: &mut Object, old: &Object) {
         }
     } else if !needs_health_port(new) && old.integer(&["spec", "healthCheckNodePort"]) == Some(health) {
         new.remove(&["spec", "healthCheckNodePort"]);
+    }
+}
+
+fn drop_unchanged(new: &mut Object, old: &Object, field: &str) {
+    if new.get(&["spec", field]) == old.get(&["spec", field]) {
+        new.remove(&["spec", field]);
     }
 }
 
@@ -181,9 +197,10 @@ impl Pipeline {
         }
         let mut text = service.text(&["spec", "clusterIP"]).to_owned();
         if text.is_empty()
-            && let Some(first) = service.get(&["spec", "clusterIPs", ]).and_then(|list| list.get(0)).and_then(Value::as_str)
+            && let Some(first) =
+                service.get(&["spec", "clusterIPs"]).and_then(|list| list.get(0)).and_then(Value::as_str)
         {
-            text = first.to_owned();
+            first.clone_into(&mut text);
         }
         let family = |service: &mut Object, address: &str| {
             service.set(&["spec", "clusterIP"], json!(address));
@@ -200,12 +217,12 @@ impl Pipeline {
             target.invalid(&target.name, &[FieldError::invalid("spec.clusterIPs", &value, &why)])
         };
         let address = if text.is_empty() {
-            self.free_address(snapshot).ok_or_else(|| {
-                StatusError::internal("failed to allocate a serviceIP: range is full")
-            })?
+            self.free_address(snapshot)
+                .ok_or_else(|| StatusError::internal("failed to allocate a serviceIP: range is full"))?
         } else {
-            let address: Ipv4Addr =
-                text.parse().map_err(|_| fail(format!("failed to allocate IP {text}: only IPv4 addresses are served")))?;
+            let address: Ipv4Addr = text
+                .parse()
+                .map_err(|_| fail(format!("failed to allocate IP {text}: only IPv4 addresses are served")))?;
             if held == Some(address) {
                 family(service, &text);
                 return Ok(());
@@ -305,7 +322,11 @@ impl Pipeline {
         }
         let range = &self.options().node_ports;
         let why = if !range.contains(&number) {
-            format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end())
+            format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                range.start(),
+                range.end()
+            )
         } else if snapshot.get(&port_key(number)).is_some() {
             "provided port is already allocated".to_owned()
         } else {

@@ -5,7 +5,9 @@ use barque_api::{Object, StatusError};
 use barque_store::{Precondition, Record, Snapshot};
 
 use super::execute::{Plan, Planned};
-use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, delete, meta, model, services, stored};
+use super::{
+    AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, delete, meta, model, services, stored,
+};
 
 /// Storage names of kinds that a PUT creates when they are missing.
 const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints", "limitranges"];

@@ -99,7 +99,8 @@ async fn bodies_that_cannot_be_understood() {
         assert_eq!(answer.code, code, "{start}: {:?}", answer.bytes);
         assert!(!answer.message().is_empty(), "{start}");
     }
-    let patch = request(Method::PATCH, &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/json")], Body::from("{}"));
+    let patch =
+        request(Method::PATCH, &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/json")], Body::from("{}"));
     assert_eq!(cluster.send(patch).await.code, 415);
 }
 
@@ -111,18 +112,19 @@ async fn wrong_types_are_named() {
     let answer = cluster.post("/api/v1/namespaces/default/pods", object).await;
     assert_eq!(answer.code, 400);
     let message = answer.message();
-    assert!(message.starts_with("Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal string"), "{message}");
+    assert!(
+        message.starts_with("Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal string"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn a_body_without_end_times_out_and_one_without_length_is_limited() {
-    let options = ServerOptions {
-        body_limit_bytes: 1_000,
-        body_timeout: Duration::from_millis(50),
-        ..ServerOptions::default()
-    };
+    let options =
+        ServerOptions { body_limit_bytes: 1_000, body_timeout: Duration::from_millis(50), ..ServerOptions::default() };
     let cluster = Cluster::with(PipelineOptions::default(), options, Limits::default()).await;
-    let half = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]).chain(futures::stream::pending());
+    let half =
+        futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]).chain(futures::stream::pending());
     let answer = cluster.send(request(Method::POST, CONFIG_MAPS, &[], Body::from_stream(half))).await;
     assert_eq!(answer.code, 408);
     assert!(answer.message().contains("deadline"), "{}", answer.message());

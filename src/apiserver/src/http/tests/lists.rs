@@ -59,7 +59,10 @@ async fn selectors_limit_lists() {
     cluster.create("pods", pod("p")).await.expect("created");
     let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3D,status.phase%3DPending";
     assert_eq!(names(&cluster.get(pods).await.expect(200)), ["p"]);
-    assert_eq!(names(&cluster.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn").await.expect(200)), Vec::<String>::new());
+    assert_eq!(
+        names(&cluster.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn").await.expect(200)),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]

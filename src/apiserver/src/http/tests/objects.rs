@@ -42,8 +42,9 @@ async fn yaml_goes_in_and_out() {
     assert_eq!(answer.code, 201, "{:?}", answer.bytes);
     assert_eq!(answer.headers["content-type"], "application/yaml");
     let text = std::str::from_utf8(&answer.bytes).expect("UTF-8");
-    assert!(text.contains("mode: \"0644\""), "{text}");
-    let listed = cluster.send(request(Method::GET, CONFIG_MAPS, &[("accept", "application/yaml")], Body::empty())).await;
+    assert!(text.contains("mode: '0644'"), "{text}");
+    let listed =
+        cluster.send(request(Method::GET, CONFIG_MAPS, &[("accept", "application/yaml")], Body::empty())).await;
     assert!(std::str::from_utf8(&listed.bytes).expect("UTF-8").contains("kind: ConfigMapList"));
 }
 
@@ -87,9 +88,7 @@ async fn a_dry_run_shows_what_would_be_and_writes_nothing() {
 async fn warnings_are_headers() {
     let cluster = Cluster::start().await;
     let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"dta":{},"data":{"x":"1","x":"2"}}"#;
-    let send = |query: &str| {
-        request(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All&{query}"), &[], Body::from(body))
-    };
+    let send = |query: &str| request(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All&{query}"), &[], Body::from(body));
     let answer = cluster.send(send("")).await;
     let warnings: Vec<_> = answer.headers.get_all("warning").iter().map(|w| w.to_str().expect("text")).collect();
     assert_eq!(warnings, [r#"299 - "duplicate field \"data.x\"""#, r#"299 - "unknown field \"dta\"""#]);
@@ -108,7 +107,8 @@ async fn subresources_are_served() {
     let scale = cluster.get(&format!("{base}/web/scale")).await.expect(200);
     assert_eq!((scale["kind"].as_str(), scale["spec"]["replicas"].as_i64()), (Some("Scale"), Some(3)));
     let headers = [("content-type", "application/merge-patch+json")];
-    let patch = request(Method::PATCH, &format!("{base}/web/scale"), &headers, Body::from(r#"{"spec":{"replicas":7}}"#));
+    let patch =
+        request(Method::PATCH, &format!("{base}/web/scale"), &headers, Body::from(r#"{"spec":{"replicas":7}}"#));
     assert_eq!(cluster.send(patch).await.expect(200)["spec"]["replicas"], 7);
     let patch = request(
         Method::PATCH,
@@ -198,13 +198,17 @@ async fn documents_are_served() {
     assert_eq!(cluster.get("/apis/apps").await.expect(200)["kind"], "APIGroup");
     assert_eq!(cluster.get("/apis/nothing").await.code, 404);
     for version in ["v2", "v2beta1"] {
-        let accept = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
+        let accept =
+            format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
         let answer = cluster.send(request(Method::GET, "/apis", &[("accept", &accept)], Body::empty())).await;
         let document = answer.expect(200);
         assert_eq!(document["kind"], "APIGroupDiscoveryList");
         assert_eq!(document["apiVersion"], format!("apidiscovery.k8s.io/{version}"));
         let content_type = answer.headers["content-type"].to_str().expect("text");
-        assert_eq!(content_type, format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"));
+        assert_eq!(
+            content_type,
+            format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
+        );
         let tag = answer.headers["etag"].to_str().expect("text");
         let again = [("accept", accept.as_str()), ("if-none-match", tag)];
         assert_eq!(cluster.send(request(Method::GET, "/apis", &again, Body::empty())).await.code, 304);

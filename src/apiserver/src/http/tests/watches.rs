@@ -43,7 +43,11 @@ impl Watch {
 
     async fn expect(&mut self, kind: &str, name: &str) -> Value {
         let event = self.next().await.expect("an event");
-        assert_eq!((event["type"].as_str(), event["object"]["metadata"]["name"].as_str()), (Some(kind), Some(name)), "{event}");
+        assert_eq!(
+            (event["type"].as_str(), event["object"]["metadata"]["name"].as_str()),
+            (Some(kind), Some(name)),
+            "{event}"
+        );
         event["object"].clone()
     }
 
@@ -113,7 +117,9 @@ async fn objects_enter_and_leave_a_selector() {
 async fn a_list_through_a_watch_ends_with_a_bookmark() {
     let cluster = Cluster::start().await;
     cluster.create("configmaps", config_map("a")).await.expect("created");
-    let path = format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
     let mut watch = Watch::open(&cluster, &path).await;
     let object = watch.expect("ADDED", "a").await;
     let metadata = watch.bookmark().await;
@@ -150,7 +156,8 @@ async fn bookmarks_come_when_asked_for_and_before_the_end() {
 #[tokio::test]
 async fn a_watch_ends_in_time() {
     let cluster = Cluster::start().await;
-    let mut watch = Watch::open(&cluster, &format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1")).await;
+    let mut watch =
+        Watch::open(&cluster, &format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1")).await;
     watch.bookmark().await;
     assert_eq!(watch.next().await, None);
 }

@@ -9,7 +9,8 @@ use crate::testing::{Cluster, config_map, deployment, parse};
 async fn nothing_is_created_in_missing_or_terminating_namespaces() {
     let cluster = Cluster::start().await;
     let target = cluster.target("configmaps", "nowhere", "");
-    let error = cluster.pipeline.create(&Cluster::context(), &target, parse(config_map("a"))).await.expect_err("missing");
+    let error =
+        cluster.pipeline.create(&Cluster::context(), &target, parse(config_map("a"))).await.expect_err("missing");
     assert_eq!((error.code(), error.message.as_str()), (404, "namespaces \"nowhere\" not found"));
 
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
@@ -103,7 +104,8 @@ async fn a_collection_is_deleted_object_by_object() {
     let records: Vec<_> = snapshot.list("configmaps", Some("default")).take(30).cloned().collect();
     let target = cluster.target("configmaps", "default", "");
     let options = DeleteOptions::default();
-    let gone = cluster.pipeline.delete_collection(&Cluster::context(), &target, &options, records).await.expect("deleted");
+    let gone =
+        cluster.pipeline.delete_collection(&Cluster::context(), &target, &options, records).await.expect("deleted");
     assert_eq!(gone.len(), 30);
     assert_eq!(cluster.store.view().snapshot().count("configmaps"), 10);
 }

@@ -103,11 +103,8 @@ async fn scale_sets_replicas() {
     cluster.create("deployments.apps", deployment("web")).await.expect("created");
     let target = cluster.target("deployments.apps", "default", "web");
     let context = Cluster::context();
-    let mut scale = cluster
-        .pipeline
-        .get_scale(&context, &target, crate::pipeline::Consistency::Linearizable)
-        .await
-        .expect("read");
+    let mut scale =
+        cluster.pipeline.get_scale(&context, &target, crate::pipeline::Consistency::Linearizable).await.expect("read");
     assert_eq!(scale.integer(&["spec", "replicas"]), Some(3));
     assert_eq!(scale.text(&["status", "selector"]), "app=web");
     scale.set(&["spec", "replicas"], json!(6));

@@ -38,7 +38,10 @@ async fn names_are_generated_and_free() {
     let mut object = config_map("");
     object["metadata"] = json!({});
     let error = cluster.create("configmaps", object).await.expect_err("nameless");
-    assert_eq!(error.message, "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required");
+    assert_eq!(
+        error.message,
+        "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
+    );
 }
 
 #[tokio::test]
