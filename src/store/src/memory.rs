@@ -34,8 +34,7 @@ impl MemoryStore {
     pub fn new(limits: Limits) -> Self {
         let replica = Replica::new(limits);
         let view = Arc::clone(replica.view());
-        let leadership =
-            watch::Sender::new(Leadership { term: Term(1), leader: Some(MasterId(1)), established: true });
+        let leadership = watch::Sender::new(Leadership { term: Term(1), leader: Some(MasterId(1)), established: true });
         Self { replica: Mutex::new(replica), view, leadership }
     }
 

@@ -26,11 +26,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            history_events_per_resource: 16_384,
-            history_bytes_per_resource: 32 << 20,
-            remembered_requests: 65_536,
-        }
+        Self { history_events_per_resource: 16_384, history_bytes_per_resource: 32 << 20, remembered_requests: 65_536 }
     }
 }
 
@@ -89,8 +85,7 @@ pub(crate) struct Dedup {
 impl Dedup {
     fn restore(mut remembered: Vec<Remembered>) -> Self {
         remembered.sort_by_key(|r| r.sequence);
-        let mut dedup =
-            Self { first_sequence: remembered.first().map_or(0, |r| r.sequence), ..Self::default() };
+        let mut dedup = Self { first_sequence: remembered.first().map_or(0, |r| r.sequence), ..Self::default() };
         for entry in remembered {
             dedup.order.push_back(entry.request);
             dedup.outcomes.insert(entry.request, entry.outcome);
@@ -251,7 +246,10 @@ impl Replica {
                     changed: result.changed,
                 })
                 .collect();
-            (TxnOutcome::Committed { revision, results }, RememberedOutcome::Committed { revision, results: remembered })
+            (
+                TxnOutcome::Committed { revision, results },
+                RememberedOutcome::Committed { revision, results: remembered },
+            )
         };
         let (remembered, forgotten) =
             self.view.dedup().write().insert(txn.request_id, remembered, self.limits.remembered_requests);

@@ -131,9 +131,7 @@ impl Ring {
         self.bytes += event.record.bytes().len();
         self.events.push_back(event);
         let mut dropped = Vec::new();
-        while self.events.len() > limits.history_events_per_resource
-            || self.bytes > limits.history_bytes_per_resource
-        {
+        while self.events.len() > limits.history_events_per_resource || self.bytes > limits.history_bytes_per_resource {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= oldest.record.bytes().len();
             self.floor = oldest.revision();
@@ -261,11 +259,7 @@ impl View {
         let ring = self.rings.read().get(resource).cloned();
         let Some(ring) = ring else {
             let floor = *self.base_floor.read();
-            return if revision < floor {
-                Err(HistoryError::Compacted { asked: revision, floor })
-            } else {
-                Ok(map)
-            };
+            return if revision < floor { Err(HistoryError::Compacted { asked: revision, floor }) } else { Ok(map) };
         };
         let events = ring.lock().after(revision, snapshot.revision, usize::MAX)?;
         for event in events.iter().rev() {
@@ -353,7 +347,13 @@ impl View {
     }
 
     /// Replaces everything by a restored state.
-    pub(crate) fn replace(&self, snapshot: Snapshot, rings: HashMap<Arc<str>, Ring>, base_floor: Revision, dedup: Dedup) {
+    pub(crate) fn replace(
+        &self,
+        snapshot: Snapshot,
+        rings: HashMap<Arc<str>, Ring>,
+        base_floor: Revision,
+        dedup: Dedup,
+    ) {
         *self.base_floor.write() = base_floor;
         *self.rings.write() = rings.into_iter().map(|(name, ring)| (name, Arc::new(Mutex::new(ring)))).collect();
         *self.dedup.write() = dedup;

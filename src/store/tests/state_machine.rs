@@ -49,9 +49,7 @@ fn to_txn(id: u128, step: &Step) -> Txn {
         Step::Put(n, v) => txn(id, vec![], vec![Op::Put(key(n), draft(n, v))]),
         Step::Delete(n) => txn(id, vec![], vec![Op::Delete(key(n))]),
         Step::Create(n, v) => txn(id, vec![Precondition::Absent(key(n))], vec![Op::Put(key(n), draft(n, v))]),
-        Step::Pair(a, b, v) => {
-            txn(id, vec![], vec![Op::Put(key(a), draft(a, v)), Op::Put(key(b), draft(b, v))])
-        }
+        Step::Pair(a, b, v) => txn(id, vec![], vec![Op::Put(key(a), draft(a, v)), Op::Put(key(b), draft(b, v))]),
     }
 }
 
@@ -182,11 +180,8 @@ fn a_retry_gets_the_first_answer() {
 #[test]
 fn a_failed_precondition_changes_nothing() {
     let mut replica = Replica::new(Limits::default());
-    let both = txn(
-        1,
-        vec![Precondition::Exists(key(1))],
-        vec![Op::Put(key(1), draft(1, 1)), Op::Put(key(2), draft(2, 1))],
-    );
+    let both =
+        txn(1, vec![Precondition::Exists(key(1))], vec![Op::Put(key(1), draft(1, 1)), Op::Put(key(2), draft(2, 1))]);
     let outcomes = replica.apply(Term(1), &[both]).outcomes;
     assert_eq!(outcomes, [TxnOutcome::PreconditionFailed { index: 0, current: None }]);
     assert_eq!(replica.state().count("configmaps"), 0);

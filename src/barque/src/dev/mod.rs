@@ -91,7 +91,7 @@ pub enum DevError {
         source: std::io::Error,
     },
     /// The cluster did not become ready.
-    #[error("the cluster is not ready after {} s: {missing} (see the files named `log` below {})", READY_TIMEOUT.as_secs(), dir.display())]
+    #[error("the cluster is not ready after {} s: {missing} (see the files named output.log below {})", READY_TIMEOUT.as_secs(), dir.display())]
     NotReady {
         /// What is missing.
         missing: String,

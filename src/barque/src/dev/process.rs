@@ -18,6 +18,8 @@ use crate::pidfile::{self, PARENT_VARIABLE};
 
 /// How long a member may take to stop before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(15);
+/// Output of a member, in its data directory.
+pub const LOG_FILE: &str = "output.log";
 /// Pause between looks at a stopping process.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -28,7 +30,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts a member as a child process; its output goes to `log` in its
+    /// Starts a member as a child process; its output goes to a file in its
     /// data directory.
     ///
     /// # Errors
@@ -39,7 +41,7 @@ impl Processes {
             return Err(DevError::Running { name: member.name.clone(), pid });
         }
         let failed = |source| DevError::Start { name: member.name.clone(), source };
-        let log = OpenOptions::new().create(true).append(true).open(member.data_dir.join("log")).map_err(failed)?;
+        let log = OpenOptions::new().create(true).append(true).open(member.data_dir.join(LOG_FILE)).map_err(failed)?;
         let executable = std::env::current_exe().map_err(failed)?;
         let command = match member.program {
             Program::Server => "server",
