@@ -27,7 +27,7 @@ fn cluster() -> Cluster {
         vec![
             Arc::new(NamespaceController) as _,
             Arc::new(ServiceAccountController) as _,
-            Arc::new(GarbageCollector::new(Arc::clone(&source))) as _,
+            Arc::new(GarbageCollector::new(Arc::clone(&source), Arc::default())) as _,
             Arc::new(DisruptionController) as _,
             Arc::new(DeploymentController::new(Arc::clone(indexes))) as _,
             Arc::new(ReplicaSetController::new(Arc::clone(indexes))) as _,
@@ -114,7 +114,9 @@ fn normalized(mut object: Object) -> Object {
         object.remove(&["spec", "nodeName"]);
     }
     let mut owners = object.owner_references();
-    owners.iter_mut().for_each(|owner| owner.uid.clear());
+    for owner in &mut owners {
+        owner.uid.clear();
+    }
     object.set(&["metadata", "ownerReferences"], json!(owners));
     if let Some(Value::Array(mut conditions)) = object.remove(&["status", "conditions"]) {
         for condition in &mut conditions {

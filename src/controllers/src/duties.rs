@@ -12,7 +12,7 @@ use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;
 use crate::endpointslice::EndpointSliceController;
 use crate::event_ttl::EventTtlController;
-use crate::garbage::GarbageCollector;
+use crate::garbage::{Dependents, GarbageCollector};
 use crate::indexes::Indexes;
 use crate::namespace::NamespaceController;
 use crate::node::{NodeLifecycleController, NodeLifecycleOptions, TaintEvictionController};
@@ -53,7 +53,7 @@ impl Options {
             registry: Arc::new(move || Arc::clone(&builtin)),
             nodes: NodeLifecycleOptions::default(),
             pod_gc: PodGcOptions::default(),
-            event_ttl: Duration::from_secs(3_600),
+            event_ttl: Duration::from_hours(1),
         }
     }
 }
@@ -100,8 +100,9 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
         add("replicaset", Box::new(move || vec![Arc::new(ReplicaSetController::new(Arc::clone(&indexes)))]));
     }
     {
-        let registry = Arc::clone(&options.registry);
-        add("garbagecollector", Box::new(move || vec![Arc::new(GarbageCollector::new(Arc::clone(&registry)))]));
+        let (registry, dependents) = (options.registry, Arc::new(Dependents::default()));
+        let make = move || GarbageCollector::new(Arc::clone(&registry), Arc::clone(&dependents));
+        add("garbagecollector", Box::new(move || vec![Arc::new(make())]));
     }
     add("namespace", Box::new(|| vec![Arc::new(NamespaceController)]));
     add("serviceaccount", Box::new(|| vec![Arc::new(ServiceAccountController)]));
@@ -130,4 +131,105 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     }
     add("endpointslice", Box::new(|| vec![Arc::new(EndpointSliceController)]));
     duties
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::testing::Cluster;
+    use barque_api::world::World;
+    use barque_runtime::run_duties;
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    async fn until(what: &str, cluster: &mut Cluster, mut reached: impl FnMut(&Cluster) -> bool) {
+        let mut revisions = barque_store::Store::view(cluster.store().as_ref()).subscribe();
+        let waiting = async {
+            loop {
+                cluster.run_pods();
+                if reached(cluster) {
+                    return;
+                }
+                // The next change, or soon: a condition may depend on time.
+                let _ = tokio::time::timeout(Duration::from_millis(20), revisions.changed()).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "{what}");
+    }
+
+    fn available(cluster: &Cluster) -> i64 {
+        let web = cluster.object("deployments.apps", "default", "web");
+        web.and_then(|web| web.integer(&["status", "availableReplicas"])).unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn duties_run_by_themselves_and_go_on_in_the_next_term() {
+        let mut cluster = Cluster::with(|_| Vec::new());
+        let liveness: Arc<dyn Liveness> = Arc::clone(&cluster.liveness) as _;
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run_duties(
+            cluster.store(),
+            cluster.client(),
+            World::system(),
+            duties(Options::new("PEM".to_owned(), liveness)),
+            HashSet::from(["podgc".to_owned()]),
+            shutdown.clone(),
+        ));
+        until("the system's namespaces are furnished", &mut cluster, |cluster| {
+            crate::SYSTEM_NAMESPACES.iter().all(|name| {
+                cluster.object("serviceaccounts", name, "default").is_some()
+                    && cluster.object("configmaps", name, "kube-root-ca.crt").is_some()
+            })
+        })
+        .await;
+        let labels = json!({"app": "web"});
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "v1"}]}});
+        let spec = json!({"replicas": 30, "selector": {"matchLabels": labels}, "template": template});
+        cluster.create("deployments.apps", json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}));
+        until("the first rollout", &mut cluster, |cluster| available(cluster) == 30).await;
+        let events = cluster.objects("events");
+        let scaled = events.iter().find(|event| event.text(&["reason"]) == "ScalingReplicaSet").unwrap();
+        assert!(scaled.text(&["message"]).ends_with("from 0 to 30"), "{scaled:?}");
+        assert_eq!(scaled.text(&["source", "component"]), "deployment-controller");
+        let created = events.iter().filter(|event| event.text(&["reason"]) == "SuccessfulCreate").count();
+        assert!(created <= 25, "events of one object are bounded: {created}");
+
+        cluster.patch("deployments.apps", "default", "web", json!({"spec": {"replicas": 40}}));
+        cluster.raise_term();
+        until("scaling in the next term", &mut cluster, |cluster| available(cluster) == 40).await;
+        cluster.delete("deployments.apps", "default", "web", barque_runtime::DeleteOptions::default());
+        until("everything is collected", &mut cluster, |cluster| {
+            cluster.objects("pods").is_empty() && cluster.objects("replicasets.apps").is_empty()
+        })
+        .await;
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+
+    #[test]
+    fn duties_have_upstream_names() {
+        let cluster = Cluster::with(|_| Vec::new());
+        let all = duties(Options::new(String::new(), Arc::clone(&cluster.liveness) as _));
+        let names: Vec<_> = all.iter().map(|duty| duty.name()).collect();
+        assert_eq!(
+            names,
+            [
+                "deployment",
+                "replicaset",
+                "garbagecollector",
+                "namespace",
+                "serviceaccount",
+                "root-ca-cert-publisher",
+                "podgc",
+                "disruption",
+                "nodelifecycle",
+                "ttl-after-events",
+                "endpointslice"
+            ]
+        );
+    }
 }

@@ -93,7 +93,7 @@ fn apply(writes: Vec<Planned>) -> Reconcile {
     if writes.is_empty() {
         return Reconcile::done();
     }
-    Reconcile { batches: vec![Batch { writes, on_failure: None }], ..Reconcile::default() }
+    Reconcile { batches: vec![Batch { writes, ..Batch::default() }], ..Reconcile::default() }
 }
 
 fn services_of(record: &Arc<Record>, snapshot: &Snapshot) -> Vec<ObjectName> {
@@ -286,7 +286,7 @@ fn plan(
         }
         let mut has_slice = false;
         for (slice, endpoints) in kept {
-            if endpoints.is_empty() && !(empty && !has_slice) {
+            if endpoints.is_empty() && (!empty || has_slice) {
                 writes.push(patch::delete(SLICES, &slice.record).into());
                 continue;
             }

@@ -82,7 +82,7 @@ impl Controller for EventTtlController {
         });
         let writes: Vec<_> = expired.take(MAX_PER_PASS).map(|record| patch::delete("events", record)).collect();
         let pause = if writes.len() == MAX_PER_PASS { Duration::ZERO } else { PERIOD };
-        let batches = if writes.is_empty() { Vec::new() } else { vec![Batch::of(writes)] };
+        let batches = if writes.is_empty() { Vec::new() } else { vec![Batch::of(writes).best_effort()] };
         Reconcile { batches, requeue_after: Some(pause), ..Reconcile::default() }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
 
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn cluster() -> Cluster {
         Cluster::with(|_| vec![Arc::new(EventTtlController::new(HOUR)) as _])
@@ -145,7 +145,7 @@ mod tests {
         event(&mut cluster, "again");
         cluster.settle();
         for minutes in 1..=61 {
-            cluster.advance(Duration::from_secs(60));
+            cluster.advance(Duration::from_mins(1));
             if minutes == 30 {
                 let now = cluster.now_text();
                 cluster.patch("events", "default", "again", json!({"lastTimestamp": now}));
@@ -161,11 +161,11 @@ mod tests {
         let mut cluster = cluster();
         event(&mut cluster, "old");
         cluster.settle();
-        cluster.advance(Duration::from_secs(50 * 60));
+        cluster.advance(Duration::from_mins(50));
         cluster.new_leader();
         event(&mut cluster, "young");
         cluster.settle();
-        cluster.advance(Duration::from_secs(11 * 60));
+        cluster.advance(Duration::from_mins(11));
         cluster.settle();
         assert!(cluster.object("events", "default", "old").is_none());
         assert!(cluster.object("events", "default", "young").is_some());

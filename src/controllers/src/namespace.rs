@@ -100,7 +100,7 @@ impl Controller for NamespaceController {
         reconcile.writes.extend(patch::status(NAMESPACES, record, &status));
         let deletions = content.deletions();
         if !deletions.is_empty() {
-            reconcile.batches.push(Batch::of(deletions));
+            reconcile.batches.push(Batch::of(deletions).best_effort());
         }
         reconcile
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_api::k8s_openapi::api::core::v1::Pod;
+use barque_api::k8s_openapi::api::core::v1::{Node, Pod};
 use barque_api::world::format_time;
 use barque_runtime::{
     Batch, Controller, DeleteOptions, Event, EventKind, EventSource, ObjectName, Reconcile, ReconcileContext, Record,
@@ -40,6 +40,8 @@ impl Default for PodGcOptions {
 
 /// Key of the look for ended Pods.
 const ENDED: &str = ":ended";
+/// Taint by which a node is declared dead.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Prefix of the keys of nodes that may be gone.
 const NODE: &str = ":node/";
 
@@ -79,16 +81,16 @@ impl PodGarbageCollector {
         });
         if excess > 0 {
             let writes = ended.iter().take(excess).map(|pod| force_delete(&pod.record));
-            reconcile.batches.push(Batch::of(writes));
+            reconcile.batches.push(Batch::of(writes).best_effort());
         }
         reconcile
     }
 
     fn collect_orphans(&self, context: &ReconcileContext, node: &str) -> Reconcile {
         let mut missing = self.missing_since.lock();
-        if context.snapshot.find("nodes", "", node).is_some() {
+        if let Some(record) = context.snapshot.find("nodes", "", node) {
             missing.remove(node);
-            return Reconcile::done();
+            return self.collect_out_of_service(context, record);
         }
         let orphans = self.indexes.pods_on(context, node);
         if orphans.is_empty() {
@@ -100,9 +102,19 @@ impl PodGarbageCollector {
         if let Some(rest) = self.options.orphan_grace.checked_sub(waited).filter(|rest| !rest.is_zero()) {
             return Reconcile { requeue_after: Some(rest), ..Reconcile::default() };
         }
-        let marks: Vec<Write> = orphans.iter().filter_map(|pod| mark_failed(pod, context)).collect();
-        let deletes: Vec<Write> = orphans.iter().map(|pod| force_delete(&pod.record)).collect();
-        Reconcile { batches: vec![Batch::of(marks), Batch::of(deletes)], ..Reconcile::default() }
+        fail_and_delete(&orphans, "PodGC: node no longer exists", context)
+    }
+
+    /// Somebody has said that a node will not come back: Pods that wait for it
+    /// to confirm their end need not wait.
+    fn collect_out_of_service(&self, context: &ReconcileContext, record: &Arc<Record>) -> Reconcile {
+        let Some(node) = decode::<Node>(Arc::clone(record)) else { return Reconcile::done() };
+        if !is_out_of_service(&node.value) {
+            return Reconcile::done();
+        }
+        let mut waiting = self.indexes.pods_on(context, &record.key().object.name);
+        waiting.retain(|pod| pod.value.metadata.deletion_timestamp.is_some());
+        fail_and_delete(&waiting, "PodGC: node is out-of-service", context)
     }
 }
 
@@ -137,7 +149,14 @@ impl Controller for PodGarbageCollector {
             let deleted = pod.value.metadata.deletion_timestamp.is_some();
             return deleted.then(|| key.object.clone()).into_iter().collect();
         }
-        if snapshot.find("nodes", "", node).is_none() { vec![node_key(node)] } else { Vec::new() }
+        let concerned = match snapshot.find("nodes", "", node) {
+            None => true,
+            Some(record) => {
+                pod.value.metadata.deletion_timestamp.is_some()
+                    && decode::<Node>(Arc::clone(record)).is_some_and(|node| is_out_of_service(&node.value))
+            }
+        };
+        concerned.then(|| node_key(node)).into_iter().collect()
     }
 
     fn reconcile(&self, context: &ReconcileContext, key: &ObjectName) -> Reconcile {
@@ -165,14 +184,29 @@ fn force_delete(record: &Record) -> Write {
     patch::delete_with("pods", record, options)
 }
 
+/// Whether a node that is not ready was declared dead by somebody.
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    !ready && taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+fn fail_and_delete(pods: &[Typed<Pod>], why: &str, context: &ReconcileContext) -> Reconcile {
+    let marks: Vec<Write> = pods.iter().filter_map(|pod| mark_failed(pod, why, context)).collect();
+    let deletes: Vec<Write> = pods.iter().map(|pod| force_delete(&pod.record)).collect();
+    let batches = [marks, deletes].into_iter().filter(|writes| !writes.is_empty()).map(Batch::of);
+    Reconcile { batches: batches.collect(), ..Reconcile::default() }
+}
+
 /// Its owner must learn that the Pod has ended before it disappears.
-fn mark_failed(pod: &Typed<Pod>, context: &ReconcileContext) -> Option<Write> {
+fn mark_failed(pod: &Typed<Pod>, why: &str, context: &ReconcileContext) -> Option<Write> {
     if pods::is_terminal(&pod.value) {
         return None;
     }
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-        "message": "PodGC: node no longer exists", "lastTransitionTime": format_time(context.now),
+        "message": why, "lastTransitionTime": format_time(context.now),
     });
     let patch = json!({
         "metadata": {"uid": pod.record.uid()},
@@ -219,7 +253,7 @@ mod tests {
         cluster.advance(Duration::from_secs(30));
         cluster.create("nodes", json!({"metadata": {"name": "n"}}));
         cluster.settle();
-        cluster.advance(Duration::from_secs(60));
+        cluster.advance(Duration::from_mins(1));
         cluster.settle();
         assert!(cluster.object("pods", "default", "p").is_some());
     }
@@ -242,6 +276,26 @@ mod tests {
         let left: Vec<_> =
             ["a", "b", "c", "d"].into_iter().filter(|name| cluster.object("pods", "default", name).is_some()).collect();
         assert_eq!(left, ["b", "c"], "the evicted one and then the oldest");
+    }
+
+    #[test]
+    fn pods_do_not_wait_for_a_node_that_is_out_of_service() {
+        let mut cluster = cluster(PodGcOptions::default());
+        let taint = json!({"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"});
+        for (name, taints) in [("dead", json!([taint])), ("alive", json!([]))] {
+            cluster.create("nodes", json!({"metadata": {"name": name}, "spec": {"taints": taints}}));
+            for (prefix, deleted) in [("going", true), ("staying", false)] {
+                let pod = format!("{prefix}-{name}");
+                let metadata = json!({"name": pod, "namespace": "default"});
+                cluster.create("pods", json!({"metadata": metadata, "spec": {"nodeName": name}}));
+                if deleted {
+                    cluster.delete("pods", "default", &pod, DeleteOptions::default());
+                }
+            }
+        }
+        cluster.settle();
+        let left: Vec<String> = cluster.objects("pods").iter().map(|pod| pod.name().to_owned()).collect();
+        assert_eq!(left, ["going-alive", "staying-alive", "staying-dead"]);
     }
 
     #[test]

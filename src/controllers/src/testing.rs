@@ -107,17 +107,17 @@ impl TestLiveness {
 
 impl Liveness for TestLiveness {
     fn last_seen(&self, node: &str) -> Option<Duration> {
-        self.heard.lock().get(node).map(|when| self.clock.elapsed() - *when)
+        self.heard.lock().get(node).map(|when| self.clock.elapsed().checked_sub(*when).unwrap())
     }
 
     fn leading_for(&self) -> Duration {
-        self.clock.elapsed() - *self.leading_since.lock()
+        self.clock.elapsed().checked_sub(*self.leading_since.lock()).unwrap()
     }
 }
 
 /// The API server, as far as controllers notice.
 struct TestClient {
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
     world: World,
     state: Mutex<ClientState>,
 }
@@ -385,7 +385,7 @@ struct Running {
 
 /// See the module's documentation.
 pub struct Cluster {
-    client: TestClient,
+    client: Arc<TestClient>,
     world: World,
     clock: Arc<TestClock>,
     /// Heartbeats of nodes.
@@ -416,10 +416,10 @@ impl Cluster {
             leading_since: Mutex::default(),
         });
         let state = ClientState { term: Term(1), writes: 0, budget: None, crashed: false, requests: 0 };
-        let store = MemoryStore::new(Limits { remembered_requests: 16, ..Limits::default() });
+        let store = Arc::new(MemoryStore::new(Limits { remembered_requests: 16, ..Limits::default() }));
         let for_factory = Arc::clone(&liveness);
         let mut cluster = Self {
-            client: TestClient { store, world: world.clone(), state: Mutex::new(state) },
+            client: Arc::new(TestClient { store, world: world.clone(), state: Mutex::new(state) }),
             world,
             clock,
             liveness,
@@ -453,6 +453,23 @@ impl Cluster {
             .collect();
     }
 
+    /// What duties run on, for tests that let them run by themselves.
+    pub fn store(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.client.store)
+    }
+
+    /// The door for writes of duties that run by themselves.
+    pub fn client(&self) -> Arc<dyn Client> {
+        Arc::clone(&self.client) as _
+    }
+
+    /// Another term begins, for duties that run by themselves.
+    pub fn raise_term(&self) {
+        let mut state = self.client.state.lock();
+        state.term = Term(state.term.0 + 1);
+        self.client.store.set_term(state.term);
+    }
+
     /// The leader is replaced by another one, which knows only the store.
     pub fn new_leader(&mut self) {
         {
@@ -481,7 +498,7 @@ impl Cluster {
             snapshot: self.snapshot(),
             view: Arc::clone(self.client.store.view()),
             now: self.world.now(),
-            running_for: self.clock.elapsed() - self.started,
+            running_for: self.clock.elapsed().checked_sub(self.started).unwrap(),
             world: self.world.clone(),
         }
     }
@@ -614,7 +631,7 @@ impl Cluster {
     /// One pass of the first controller that has something to look at.
     fn one_pass(&mut self) -> bool {
         let snapshot = self.snapshot();
-        let running_for = self.clock.elapsed() - self.started;
+        let running_for = self.clock.elapsed().checked_sub(self.started).unwrap();
         let view = Arc::clone(self.client.store.view());
         for running in &mut self.running {
             for resource in watched(running.controller.as_ref(), &snapshot) {
@@ -641,7 +658,7 @@ impl Cluster {
         let reconcile = running.controller.reconcile(&context, &key);
         let again = reconcile.requeue_after;
         let term = self.client.state.lock().term;
-        let done = carry_out(&self.client, term, running.controller.source(), reconcile);
+        let done = carry_out(self.client.as_ref(), term, running.controller.source(), reconcile);
         let (notes, result) = done.now_or_never().expect("the test client never waits");
         self.notes.extend(notes);
         match result {

@@ -74,12 +74,22 @@ pub struct Batch {
     pub writes: Vec<Planned>,
     /// Asked when a write failed, unless the term is over.
     pub on_failure: Option<OnFailure>,
+    /// Failures are logged and do not end the pass: for writes that the
+    /// controller decides about anew before long, and of which none must stand
+    /// in the way of the others.
+    pub best_effort: bool,
 }
 
 impl Batch {
     /// A batch of writes without more to say about them.
     pub fn of(writes: impl IntoIterator<Item = Write>) -> Self {
-        Self { writes: writes.into_iter().map(Planned::from).collect(), on_failure: None }
+        Self { writes: writes.into_iter().map(Planned::from).collect(), ..Self::default() }
+    }
+
+    /// The same, without ending the pass when a write fails.
+    #[must_use]
+    pub fn best_effort(self) -> Self {
+        Self { best_effort: true, ..self }
     }
 }
 
@@ -168,7 +178,7 @@ pub trait Controller: Send + Sync + 'static {
 
     /// Every key is looked at again this often, changes or not.
     fn resync(&self) -> Duration {
-        Duration::from_secs(300)
+        Duration::from_mins(5)
     }
 
     /// Reconciliations that may run at once (different keys).

@@ -26,11 +26,11 @@ static BUILTIN: LazyLock<barque_api::Registry> = LazyLock::new(barque_api::kinds
 /// Events that one source may record about one object in a row...
 const SPAM_BURST: f64 = 25.0;
 /// ...and the pause after which it may record another one.
-const SPAM_REFILL: Duration = Duration::from_secs(300);
+const SPAM_REFILL: Duration = Duration::from_mins(5);
 /// Different messages of one reason about one object...
 const SIMILAR_EVENTS: usize = 10;
 /// ...within this time, after which they are combined.
-const SIMILAR_WINDOW: Duration = Duration::from_secs(600);
+const SIMILAR_WINDOW: Duration = Duration::from_mins(10);
 /// Objects remembered by an [`EventFilter`].
 const MAX_REMEMBERED: usize = 4_096;
 /// Longest name of an Event.

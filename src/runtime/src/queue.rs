@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// First pause after a failure.
 const BACKOFF_BASE: Duration = Duration::from_millis(10);
 /// Longest pause between attempts.
-const BACKOFF_CAP: Duration = Duration::from_secs(60);
+const BACKOFF_CAP: Duration = Duration::from_mins(1);
 
 /// See the module's documentation. Bounded by the number of objects.
 #[derive(Default)]

@@ -20,6 +20,8 @@ use crate::queue::WorkQueue;
 
 /// Changes read from the history in one go.
 const CHANGES_PER_READ: usize = 1_024;
+/// Objects looked at before other tasks get their turn.
+const OBJECTS_PER_TURN: usize = 256;
 /// Writes handed to the client in one go.
 const WRITES_PER_CALL: usize = 256;
 
@@ -29,7 +31,7 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
     let mut revisions = view.subscribe();
     let mut queue = WorkQueue::default();
     let mut tasks: JoinSet<(ObjectName, Result<Option<Duration>, StatusError>)> = JoinSet::new();
-    let mut seen = enqueue_everything(controller.as_ref(), &context, &mut queue);
+    let mut seen = enqueue_everything(controller.as_ref(), &context, &mut queue).await;
     let started = Instant::now();
     let mut next_resync = started + controller.resync();
     let filter = Arc::new(EventFilter::default());
@@ -50,7 +52,7 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
                 }
                 revisions.mark_unchanged();
                 if !follow(controller.as_ref(), &context, &mut seen, &mut queue) {
-                    seen = enqueue_everything(controller.as_ref(), &context, &mut queue);
+                    seen = enqueue_everything(controller.as_ref(), &context, &mut queue).await;
                 }
             }
             Some(done) = tasks.join_next() => {
@@ -66,7 +68,7 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
                     Ok((key, Err(error))) => {
                         if error.message.contains(STALE_TERM) {
                             debug!(controller = controller.name(), %key, "a write of an old term was refused");
-                        } else if error.reason == Reason::Conflict {
+                        } else if matches!(error.reason, Reason::Conflict | Reason::AlreadyExists) {
                             debug!(controller = controller.name(), %key, %error, "conflict, will retry");
                         } else {
                             warn!(controller = controller.name(), %key, %error, "reconciliation failed, will retry");
@@ -84,7 +86,7 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
             () = tokio::time::sleep_until(wake) => {
                 if Instant::now() >= next_resync {
                     next_resync = Instant::now() + controller.resync();
-                    seen = enqueue_everything(controller.as_ref(), &context, &mut queue);
+                    seen = enqueue_everything(controller.as_ref(), &context, &mut queue).await;
                 }
             }
         }
@@ -101,13 +103,19 @@ fn watched(controller: &dyn Controller, snapshot: &Snapshot) -> Vec<Arc<str>> {
 }
 
 /// Asks the controller about every object as if it had just been added.
-fn enqueue_everything(controller: &dyn Controller, context: &DutyContext, queue: &mut WorkQueue) -> Revision {
+async fn enqueue_everything(controller: &dyn Controller, context: &DutyContext, queue: &mut WorkQueue) -> Revision {
     let snapshot = context.store.view().snapshot();
     let mut keys: HashSet<_> = controller.always().into_iter().collect();
+    let mut asked = 0_usize;
     for resource in watched(controller, &snapshot) {
         for record in snapshot.list(&resource, None) {
             let event = Event::new(EventKind::Added, Arc::clone(record), None);
             keys.extend(controller.keys(&event, &snapshot));
+            // With many objects this takes a while; others want to run too.
+            asked += 1;
+            if asked.is_multiple_of(OBJECTS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
         }
     }
     let mut keys: Vec<_> = keys.into_iter().collect();
@@ -189,6 +197,9 @@ pub async fn carry_out(
                 match result {
                     Ok(_) => told.extend(notes),
                     Err(error) if delete && error.reason == Reason::NotFound => {}
+                    Err(error) if batch.best_effort && !error.message.contains(STALE_TERM) => {
+                        debug!(source = source.0, %error, "a write failed, the others go on");
+                    }
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }

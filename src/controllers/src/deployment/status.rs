@@ -199,7 +199,7 @@ impl Pass<'_> {
         let record = std::sync::Arc::clone(&self.deployment.record);
         let sets: Vec<_> = self.old.into_iter().chain(self.new).filter_map(Set::into_write).collect();
         if !sets.is_empty() {
-            reconcile.batches.push(Batch { writes: sets, on_failure });
+            reconcile.batches.push(Batch { writes: sets, on_failure, best_effort: false });
         }
         if !self.deletions.is_empty() {
             reconcile.batches.push(Batch::of(self.deletions));

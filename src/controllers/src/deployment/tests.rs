@@ -114,7 +114,7 @@ fn a_new_deployment_gets_a_replica_set_and_reports_progress() {
     assert_eq!(reason, "NewReplicaSetAvailable");
     assert_eq!(message, format!("ReplicaSet {name:?} has successfully progressed."));
     let writes = cluster.writes();
-    cluster.advance(Duration::from_secs(3_600));
+    cluster.advance(Duration::from_hours(1));
     cluster.settle();
     assert_eq!(cluster.writes(), writes, "nothing is left to write");
 }

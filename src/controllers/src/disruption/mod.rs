@@ -26,10 +26,10 @@ use crate::{clock, labels, patch, pods};
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// An evicted Pod that is still there after this is no longer counted as
 /// disrupted.
-const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
+const DELETION_TIMEOUT: Duration = Duration::from_mins(2);
 /// A Pod that was to be disrupted and is still there after this is told that
 /// it is not any more.
-const STALE_DISRUPTION: Duration = Duration::from_secs(120);
+const STALE_DISRUPTION: Duration = Duration::from_mins(2);
 
 /// See the module's documentation.
 pub struct DisruptionController;
@@ -59,9 +59,8 @@ impl Controller for DisruptionController {
                     .collect();
                 keys.sort();
                 keys.dedup();
-                let stale = event.record.object().get(&["status", "conditions"]).is_some_and(|conditions| {
-                    conditions.as_array().is_some_and(|list| list.iter().any(|c| c["type"] == "DisruptionTarget"))
-                });
+                let pod = decode::<Pod>(Arc::clone(&event.record));
+                let stale = pod.is_some_and(|pod| pods::condition(&pod.value, "DisruptionTarget").is_some());
                 if stale {
                     keys.push(pod_key(&key.object));
                 }

@@ -36,12 +36,18 @@ const ORPHAN: &str = "orphan";
 /// Resources whose objects are nobody's dependents and are not worth a look.
 const IGNORED: &[&str] = &["events"];
 /// Pause between looks at all objects; changes are followed at once.
-const RESYNC: Duration = Duration::from_secs(30 * 60);
+const RESYNC: Duration = Duration::from_mins(30);
+
+/// Dependents by their owners' uids: a cache that may be shared across terms.
+#[derive(Default)]
+pub struct Dependents {
+    by_resource: Mutex<HashMap<Arc<str>, Arc<Index>>>,
+}
 
 /// See the module's documentation.
 pub struct GarbageCollector {
     registry: RegistrySource,
-    dependents: Mutex<HashMap<Arc<str>, Arc<Index>>>,
+    dependents: Arc<Dependents>,
 }
 
 /// What a key is about.
@@ -151,18 +157,20 @@ impl Controller for GarbageCollector {
 
 impl GarbageCollector {
     /// A collector that resolves owners' kinds through a registry.
-    pub fn new(registry: RegistrySource) -> Self {
-        Self { registry, dependents: Mutex::default() }
+    pub fn new(registry: RegistrySource, dependents: Arc<Dependents>) -> Self {
+        Self { registry, dependents }
     }
+}
 
-    fn dependents(&self, context: &ReconcileContext, uid: &str) -> Vec<Arc<Record>> {
+impl Dependents {
+    fn of(&self, context: &ReconcileContext, uid: &str) -> Vec<Arc<Record>> {
         let mut found = Vec::new();
         for resource in context.snapshot.resources() {
             if IGNORED.contains(&&*resource) {
                 continue;
             }
             let index = {
-                let mut indexes = self.dependents.lock();
+                let mut indexes = self.by_resource.lock();
                 let new = || Arc::new(Index::new(Arc::clone(&resource), meta::owner_uids));
                 Arc::clone(indexes.entry(Arc::clone(&resource)).or_insert_with(new))
             };
@@ -197,7 +205,7 @@ impl Pass<'_> {
     }
 
     fn collect_dependents(&self, uid: &str) -> Reconcile {
-        let dependents = self.collector.dependents(self.context, uid);
+        let dependents = self.collector.dependents.of(self.context, uid);
         let writes: Vec<Write> = dependents.iter().flat_map(|record| self.judge(record, &Meta::of(record))).collect();
         if writes.is_empty() {
             return Reconcile::done();
@@ -236,7 +244,7 @@ impl Pass<'_> {
             };
         }
         if !waiting.is_empty() {
-            let dependents = self.collector.dependents(self.context, record.uid());
+            let dependents = self.collector.dependents.of(self.context, record.uid());
             if !dependents.is_empty() {
                 let mut writes = Vec::new();
                 // In a circle everybody would wait for everybody.
@@ -270,7 +278,7 @@ impl Pass<'_> {
     }
 
     fn delete_dependents_first(&self, record: &Arc<Record>, meta: &Meta) -> Reconcile {
-        let dependents = self.collector.dependents(self.context, record.uid());
+        let dependents = self.collector.dependents.of(self.context, record.uid());
         let blocking = dependents.iter().any(|dependent| {
             let dependent = Meta::of(dependent);
             dependent.owners().iter().any(|owner| owner.uid == record.uid() && owner.block_owner_deletion == Some(true))
@@ -289,7 +297,8 @@ impl Pass<'_> {
     fn orphan_dependents(&self, record: &Arc<Record>, meta: &Meta) -> Reconcile {
         let writes: Vec<Write> = self
             .collector
-            .dependents(self.context, record.uid())
+            .dependents
+            .of(self.context, record.uid())
             .iter()
             .filter_map(|dependent| {
                 let mut owners = Meta::of(dependent).owners().to_vec();

@@ -4,7 +4,7 @@ use crate::testing::Cluster;
 fn cluster() -> Cluster {
     let registry = Arc::new(barque_api::kinds::builtin());
     let source: RegistrySource = Arc::new(move || Arc::clone(&registry));
-    Cluster::with(move |_| vec![Arc::new(GarbageCollector::new(Arc::clone(&source))) as _])
+    Cluster::with(move |_| vec![Arc::new(GarbageCollector::new(Arc::clone(&source), Arc::default())) as _])
 }
 
 /// A ReplicaSet `web` with two Pods, and a ConfigMap that it also owns without

@@ -78,7 +78,7 @@ impl TaintEvictionController {
                 let note = patch::note("pods", &pod.record, EventType::Normal, "TaintManagerEviction", message);
                 Planned { write: patch::delete("pods", &pod.record), notes: vec![note] }
             });
-            reconcile.batches.push(Batch { writes: deletions.collect(), on_failure: None });
+            reconcile.batches.push(Batch { writes: deletions.collect(), ..Batch::default() });
         }
         reconcile
     }

@@ -52,7 +52,7 @@ impl NodeLifecycleController {
                     changes.extend(conditions::restore(node, context.now).map(Planned::from));
                 }
                 Hearing::Silent => {
-                    changes.extend(self.silence(node, context));
+                    changes.extend(silence(node, context));
                     marks.extend(self.mark_pods(node, context));
                 }
                 Hearing::Unclear => {}
@@ -67,16 +67,6 @@ impl NodeLifecycleController {
             push(&mut reconcile, self.give_up(&nodes, context));
         }
         reconcile
-    }
-
-    fn silence(&self, node: &Typed<Node>, context: &ReconcileContext) -> Option<Planned> {
-        let write = conditions::silence(node, context.now)?;
-        let mut notes = Vec::new();
-        if ready(&node.value) == "True" {
-            let message = format!("Node {} status is now: NodeNotReady", node.record.key().object.name);
-            notes.push(patch::note(NODES, &node.record, EventType::Normal, "NodeNotReady", message));
-        }
-        Some(Planned { write, notes })
     }
 
     /// The Pods of a silent node count as not ready, so that nothing is sent
@@ -152,9 +142,21 @@ impl NodeLifecycleController {
     }
 }
 
+fn silence(node: &Typed<Node>, context: &ReconcileContext) -> Option<Planned> {
+    let write = conditions::silence(node, context.now)?;
+    let mut notes = Vec::new();
+    if ready(&node.value) == "True" {
+        let message = format!("Node {} status is now: NodeNotReady", node.record.key().object.name);
+        notes.push(patch::note(NODES, &node.record, EventType::Normal, "NodeNotReady", message));
+    }
+    Some(Planned { write, notes })
+}
+
+/// One node that cannot be written must not keep the others waiting; all are
+/// looked at again in the next period.
 fn push(reconcile: &mut Reconcile, writes: Vec<Planned>) {
     if !writes.is_empty() {
-        reconcile.batches.push(Batch { writes, on_failure: None });
+        reconcile.batches.push(Batch { writes, on_failure: None, best_effort: true });
     }
 }
 

@@ -141,7 +141,7 @@ mod tests {
             (json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoSchedule"}]), Patience::None),
             (
                 json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]),
-                Patience::For(Duration::from_secs(300)),
+                Patience::For(Duration::from_mins(5)),
             ),
             (json!([{"key": UNREACHABLE, "operator": "Exists", "tolerationSeconds": 0}]), Patience::None),
             (json!([{"key": UNREACHABLE, "value": "x"}]), Patience::None),

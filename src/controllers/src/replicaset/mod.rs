@@ -179,7 +179,7 @@ impl Pass<'_> {
             let now = left.min(size);
             let writes = (0..now).filter_map(|_| self.new_pod()).map(|pod| self.creation(pod)).collect();
             let on_failure = self.failed(status, "FailedCreate", "Error creating: ");
-            reconcile.batches.push(Batch { writes, on_failure: Some(on_failure) });
+            reconcile.batches.push(Batch { writes, on_failure: Some(on_failure), best_effort: false });
             (left, size) = (left - now, size * 2);
         }
     }
@@ -220,7 +220,7 @@ impl Pass<'_> {
             Planned { write: patch::delete("pods", &pod.record), notes: vec![note] }
         });
         let on_failure = self.failed(status, "FailedDelete", "Error deleting: ");
-        reconcile.batches.push(Batch { writes: writes.collect(), on_failure: Some(on_failure) });
+        reconcile.batches.push(Batch { writes: writes.collect(), on_failure: Some(on_failure), best_effort: false });
     }
 
     /// Active Pods of all ReplicaSets with the same controller as this one, by
