@@ -209,10 +209,10 @@ fn handler(handler: &mut Fields) {
         fill(http, "path", "/");
         fill(http, "scheme", "HTTP");
     }
-    if let Some(grpc) = sub(handler, "grpc") {
-        if grpc.get("service").is_none_or(Value::is_null) {
-            grpc.insert("service".to_owned(), json!(""));
-        }
+    if let Some(grpc) = sub(handler, "grpc")
+        && grpc.get("service").is_none_or(Value::is_null)
+    {
+        grpc.insert("service".to_owned(), json!(""));
     }
 }
 
@@ -345,12 +345,7 @@ pub(super) fn service(object: &mut Object) {
         fill_number(port, "targetPort", number);
     }
     let kind = spec.text("type").to_owned();
-    let value = Value::Object(std::mem::take(spec));
-    let is_external = crate::validation::service::externally_accessible(&value);
-    if let Value::Object(map) = value {
-        *spec = map;
-    }
-    if is_external {
+    if crate::validation::service::externally_accessible(spec) {
         fill(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {

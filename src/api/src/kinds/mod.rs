@@ -454,4 +454,48 @@ mod tests {
             "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
     }
+
+    /// Objects with every field filled in go through every function of their
+    /// row, and stay what the schema says they are.
+    #[test]
+    fn filled_in_objects_go_through() {
+        let Some(root) = std::env::var_os("BARQUE_UPSTREAM") else {
+            eprintln!("skipped: BARQUE_UPSTREAM does not name a folder with Kubernetes' own documents");
+            return;
+        };
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        for row in builtin().rows() {
+            let group = if row.group.is_empty() { "core" } else { &row.group };
+            let file = format!("{group}.{}.{}.json", row.version, row.kind);
+            let path = std::path::Path::new(&root).join("roundtrip").join(&file);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+            let mut object = Object::from_value(serde_json::from_str(&text).expect("valid JSON")).expect("an object");
+            let shape = crate::schema::builtin().kind(&row.group, &row.version, &row.kind).expect("a shape");
+            crate::schema::normalize(&mut object, shape);
+            let given = object.clone();
+            (row.strategy.default)(&mut object);
+            (row.strategy.prepare_update)(&mut object, &given);
+            for findings in [(row.strategy.validate)(&object), (row.strategy.validate_create)(&object)] {
+                assert!(findings.iter().all(|e| !e.field.is_empty()), "{file}: {findings:?}");
+            }
+            for errors in [
+                (row.strategy.validate_update)(&object, &object),
+                (row.strategy.validate_status_update)(&object, &object),
+            ] {
+                assert!(!errors.iter().any(|e| e.message.contains("immutable")), "{file}: {errors:?}");
+            }
+            assert_eq!((row.strategy.row)(&object, now).len(), row.columns.len(), "{file}");
+            let before = object.clone();
+            (row.strategy.default)(&mut object);
+            assert_eq!(object, before, "{file}: defaulting twice changes nothing");
+            let mut normal = object.clone();
+            let findings = crate::schema::normalize(&mut normal, shape);
+            assert!(findings.type_errors.is_empty() && findings.unknown_fields.is_empty(), "{file}: {findings:?}");
+            assert_eq!(normal, object, "{file}: defaults are in the form in which objects are kept");
+            (row.strategy.prepare_create)(&mut object);
+            let mut normal = object.clone();
+            crate::schema::normalize(&mut normal, shape);
+            assert_eq!(normal, object, "{file}: new objects are in the form in which objects are kept");
+        }
+    }
 }

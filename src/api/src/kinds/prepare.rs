@@ -34,7 +34,6 @@ pub(super) fn new_pod(pod: &mut Object) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
         }]);
     }
     pod.0.insert("status".to_owned(), status);

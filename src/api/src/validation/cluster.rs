@@ -138,7 +138,7 @@ pub(crate) fn validate_priority_class(class: &Object) -> Vec<FieldError> {
         let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
         match SYSTEM_CLASSES.iter().find(|(system, _)| *system == name) {
             None => {
-                report.forbidden(&path.child("name"), &format!("{text}{name} is not a known system priority class"))
+                report.forbidden(&path.child("name"), &format!("{text}{name} is not a known system priority class"));
             }
             Some((_, known)) if *known != value => {
                 report.forbidden(&path.child("name"), &format!("{text}value of {name} PriorityClass must be {known}"));

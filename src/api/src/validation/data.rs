@@ -93,16 +93,12 @@ pub(crate) fn validate_secret(secret: &Object) -> Vec<FieldError> {
         }
         "kubernetes.io/dockercfg" => json_document(&mut report, data, ".dockercfg", &path),
         "kubernetes.io/dockerconfigjson" => json_document(&mut report, data, ".dockerconfigjson", &path),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                need("username");
-                need("password");
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            need("username");
+            need("password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.text("ssh-privatekey").is_empty() {
-                report.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data.text("ssh-privatekey").is_empty() => {
+            report.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             need("tls.crt");

@@ -20,7 +20,7 @@ fn is_headless(spec: &Value) -> bool {
 }
 
 /// Whether clients outside the cluster can reach a Service of this spec.
-pub(crate) fn externally_accessible(spec: &Value) -> bool {
+pub(crate) fn externally_accessible(spec: &impl Fields) -> bool {
     match spec.text("type") {
         "LoadBalancer" | "NodePort" => true,
         "ClusterIP" => !spec.list("externalIPs").is_empty(),

@@ -106,10 +106,8 @@ fn source(report: &mut Report, volume: &Value, path: &Path) {
                 }
             }
             "gitRepo" => rules::descending_path(report, source.text("directory"), &path.child("directory")),
-            "nfs" => {
-                if !source.text("path").starts_with('/') {
-                    report.invalid(&path.child("path"), source.text("path"), "must be an absolute path");
-                }
+            "nfs" if !source.text("path").starts_with('/') => {
+                report.invalid(&path.child("path"), source.text("path"), "must be an absolute path");
             }
             "secret" | "configMap" => {
                 file_mode(report, source, "defaultMode", &path);
