@@ -44,7 +44,7 @@ pub struct SchedulerOptions {
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { pods_per_plan: 4_096, writes_per_chunk: 256, chunks_in_flight: 16, resync: Duration::from_secs(600) }
+        Self { pods_per_plan: 4_096, writes_per_chunk: 256, chunks_in_flight: 16, resync: Duration::from_mins(10) }
     }
 }
 
@@ -109,7 +109,8 @@ struct Run<'a> {
     context: DutyContext,
     state: Box<ClusterState>,
     queue: PendingQueue,
-    seen: Revision,
+    /// Up to where each of [`ClusterState::RESOURCES`] has been read.
+    seen: [Revision; 3],
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Waits for a free place in `in_flight`.
     notices: Vec<Notice>,
@@ -125,7 +126,7 @@ impl<'a> Run<'a> {
             context,
             state: Box::default(),
             queue: PendingQueue::default(),
-            seen: Revision::default(),
+            seen: [Revision::default(); 3],
             in_flight: FuturesUnordered::new(),
             notices: Vec::new(),
             told: HashMap::new(),
@@ -176,8 +177,8 @@ impl<'a> Run<'a> {
     fn read_everything(&mut self) {
         let snapshot = self.context.store.view().snapshot();
         let (state, changes) = ClusterState::from_snapshot(&snapshot);
-        self.state = Box::new(state);
-        self.seen = snapshot.revision();
+        *self.state = state;
+        self.seen = [snapshot.revision(); 3];
         self.queue = PendingQueue::default();
         self.told.clear();
         let now = Instant::now();
@@ -191,10 +192,11 @@ impl<'a> Run<'a> {
         let view = Arc::clone(self.context.store.view());
         let target = view.snapshot().revision();
         let now = Instant::now();
-        for resource in ClusterState::RESOURCES {
-            let mut after = self.seen;
-            while after < target {
-                let Ok((events, complete)) = view.changes(resource, after, CHANGES_PER_READ) else { return false };
+        for (at, resource) in ClusterState::RESOURCES.into_iter().enumerate() {
+            while self.seen[at] < target {
+                let Ok((events, complete)) = view.changes(resource, self.seen[at], CHANGES_PER_READ) else {
+                    return false;
+                };
                 for event in &events {
                     let Effect { woken, pod } = self.state.apply(event);
                     if let Some(change) = pod {
@@ -204,12 +206,9 @@ impl<'a> Run<'a> {
                         self.queue.wake(causes, now);
                     }
                 }
-                after = complete;
+                self.seen[at] = complete;
             }
         }
-        // Changes after `target` may have been read already: applying them
-        // once more does no harm.
-        self.seen = self.seen.max(target);
         true
     }
 

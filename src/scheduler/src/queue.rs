@@ -17,7 +17,7 @@ const BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// Longest pause.
 const BACKOFF_CAP: Duration = Duration::from_secs(10);
 /// A parked Pod is tried again after this long, whatever has happened.
-pub const PARKED_AT_MOST: Duration = Duration::from_secs(60);
+pub const PARKED_AT_MOST: Duration = Duration::from_mins(1);
 
 type Rank = (Reverse<i32>, i64, ObjectName);
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const MAX_NODES: usize = 100_000;
 /// What has been silent for this long, and is not mentioned by the leader, is
 /// forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(24 * 3600);
+const FORGET_AFTER: Duration = Duration::from_hours(24);
 
 /// See the module's documentation.
 #[derive(Default)]
