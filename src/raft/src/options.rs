@@ -93,7 +93,7 @@ impl Default for Timings {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
-            install_snapshot: Duration::from_secs(300),
+            install_snapshot: Duration::from_mins(5),
             connect: Duration::from_secs(1),
             keep_alive_interval: Duration::from_secs(1),
             keep_alive_timeout: Duration::from_secs(2),

@@ -213,7 +213,7 @@ impl Flusher {
             let _ = self.marker_dirty.try_send(());
         }
         for done in group.done {
-            let result = result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+            let result = result.as_ref().map_err(|error| io::Error::other(error.to_string())).copied();
             match done {
                 Done::Flushed(callback) => callback.io_completed(result),
                 Done::Saved(sender) => {
@@ -224,10 +224,9 @@ impl Flusher {
     }
 
     fn write(&mut self, group: &Group) -> io::Result<()> {
-        if group.truncated {
-            // Both the old and the new end must satisfy the mark.
-            let lowest = TailMark { next_index: self.mark.next_index.min(self.tail.mark().next_index), ..self.mark };
-            self.tail.lower(lowest)?;
+        if group.truncated && self.mark.next_index < self.tail.mark().next_index {
+            // The mark must hold whether or not the write below survives.
+            self.tail.lower(self.mark)?;
         }
         let mut options = WriteOptions::default();
         options.set_sync(group.sync);
@@ -278,6 +277,7 @@ impl Flusher {
     }
 
     fn pause(&self) -> io::Result<()> {
+        #[allow(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to wait for")]
         std::thread::sleep(FULL_RETRY);
         if self.shared.is_stopping() {
             return Err(io::Error::other("stopped while the disk was full"));
@@ -304,6 +304,7 @@ fn sync_marker(marker: &File, dirty: &Receiver<()>) {
         if let Err(error) = marker.sync_data() {
             warn!(%error, "cannot sync the log's tail marker");
         }
+        #[allow(clippy::disallowed_methods, reason = "a thread of its own that limits how often it syncs")]
         std::thread::sleep(MARKER_SYNC_INTERVAL);
     }
 }

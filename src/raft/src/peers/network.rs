@@ -98,10 +98,10 @@ impl PeerNetwork {
         self.link.ready_client(patience).await.ok_or_else(|| unreachable("not connected"))
     }
 
-    async fn open_stream<'s, S>(
-        &'s mut self,
+    async fn open_stream<S>(
+        &mut self,
         input: S,
-    ) -> Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>
+    ) -> Result<BoxStream<'_, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>
     where
         S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
     {
@@ -158,11 +158,11 @@ impl RaftNetworkV2<C> for PeerNetwork {
         content(reply.get_ref()).map_err(|status| rpc_error(&status))
     }
 
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
+    ) -> BoxFuture<'_, Result<BoxStream<'_, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
     where
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {

@@ -37,9 +37,9 @@ type C = TypeConfig;
 
 /// A heartbeat that was seen is answered after this long, though the disk may
 /// not have finished what came before it: it says nothing about entries.
-const HEARTBEAT_PATIENCE: Duration = Duration::from_millis(10);
+const HEARTBEAT_PATIENCE: Duration = Duration::from_millis(1);
 /// Longest that a forwarded transaction may wait here.
-const MAX_FORWARD_WAIT: Duration = Duration::from_secs(60);
+const MAX_FORWARD_WAIT: Duration = Duration::from_mins(1);
 /// Longest that a read index may be waited for.
 const READ_INDEX_WAIT: Duration = Duration::from_secs(2);
 /// Snapshots received at once: a new one may overlap a transfer that died.

@@ -117,12 +117,13 @@ impl StateShared {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    fn write(&self, batch: WriteBatch) -> io::Result<()> {
+    async fn write(&self, batch: WriteBatch) -> io::Result<()> {
         let data = batch.data().to_vec();
         let mut batch = Some(batch);
         loop {
             let attempt = batch.take().unwrap_or_else(|| WriteBatch::from_data(&data));
             let result = match &*self.database.db.read() {
+                // Only memory is written, so this does not wait.
                 Some(db) => db::write(db, attempt),
                 None => return Err(io::Error::other("the state is closed")),
             };
@@ -132,7 +133,7 @@ impl StateShared {
                     // RocksDB resumes by itself when there is room.
                     warn!(%error, "no space for the state: waiting");
                     self.disk.write_failed();
-                    std::thread::sleep(FULL_RETRY);
+                    tokio::time::sleep(FULL_RETRY).await;
                 }
                 Err(error) => return Err(io_error(error)),
             }
@@ -179,6 +180,13 @@ impl StateShared {
     fn advance(&self, meta: &Meta) {
         *self.meta.lock() = meta.clone();
         self.applied.send_replace(AppliedPoint::of(meta.applied.as_ref()));
+    }
+}
+
+fn is_out_of_space(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::StorageFull || {
+        let text = error.get_ref().map(|inner| crate::error::chain(inner)).unwrap_or_default();
+        text.contains("No space left") || text.contains("NoSpace")
     }
 }
 
@@ -284,7 +292,7 @@ impl StateMachine {
         };
         self.meta.applied = Some(id);
         self.meta.revision = self.replica.state().revision();
-        if id.index % DIGEST_INTERVAL == 0 {
+        if id.index.is_multiple_of(DIGEST_INTERVAL) {
             let mut digests = self.shared.digests.lock();
             digests.push_back((id.index, self.meta.digest));
             if digests.len() > DIGESTS {
@@ -294,8 +302,8 @@ impl StateMachine {
         Ok(reply)
     }
 
-    fn commit(&mut self, changes: Changes, answers: Vec<(ApplyResponder<TypeConfig>, Reply)>) -> io::Result<()> {
-        self.shared.write(changes.finish(&self.meta))?;
+    async fn commit(&mut self, changes: Changes, answers: Vec<(ApplyResponder<TypeConfig>, Reply)>) -> io::Result<()> {
+        self.shared.write(changes.finish(&self.meta)).await?;
         self.replica.publish();
         self.shared.advance(&self.meta);
         for (responder, reply) in answers {
@@ -341,14 +349,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 answers.push((responder, reply));
             }
             if applied >= BATCH_ENTRIES || changes.bytes() >= BATCH_BYTES {
-                self.commit(std::mem::take(&mut changes), std::mem::take(&mut answers))?;
+                self.commit(std::mem::take(&mut changes), std::mem::take(&mut answers)).await?;
                 applied = 0;
             }
         }
         if applied > 0 {
-            self.commit(changes, answers)?;
+            self.commit(changes, answers).await?;
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        // A snapshot makes room by and by, but needs some first.
+        if !force && self.shared.disk.is_exhausted() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
@@ -387,8 +403,19 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotDir;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let shared = Arc::clone(&self.shared);
-        let built = tokio::task::spawn_blocking(move || shared.build()).await;
-        built.map_err(|error| io::Error::other(error.to_string())).flatten()
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let built = tokio::task::spawn_blocking(move || shared.build()).await;
+            let built = built.map_err(|error| io::Error::other(error.to_string())).flatten();
+            match built {
+                // A replica does not end for want of space.
+                Err(error) if is_out_of_space(&error) && !self.shared.stopping.load(Ordering::Relaxed) => {
+                    warn!(%error, "no space for a snapshot: waiting");
+                    self.shared.disk.write_failed();
+                    tokio::time::sleep(FULL_RETRY).await;
+                }
+                built => return built,
+            }
+        }
     }
 }

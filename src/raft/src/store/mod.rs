@@ -78,6 +78,19 @@ pub enum MembershipError {
     Stopped(String),
 }
 
+impl From<RaftError<TypeConfig, ClientWriteError<TypeConfig>>> for MembershipError {
+    fn from(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Self {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                Self::NotLeader { leader: forward.leader_id.map(MasterId) }
+            }
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Self::OutcomeUnknown,
+            RaftError::APIError(other) => Self::Refused(chain(&other)),
+            RaftError::Fatal(fatal) => Self::Stopped(chain(&fatal)),
+        }
+    }
+}
+
 /// What all parts share.
 pub(crate) struct Core {
     pub id: MasterId,
@@ -116,17 +129,6 @@ impl Core {
         let status = self.status();
         let candidates = status.members.iter().filter(|m| m.voter && m.connected && m.member.id != self.id);
         candidates.min_by_key(|m| m.lag.unwrap_or(u64::MAX)).map(|m| m.member.id)
-    }
-
-    fn membership_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                MembershipError::NotLeader { leader: forward.leader_id.map(MasterId) }
-            }
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => MembershipError::OutcomeUnknown,
-            RaftError::APIError(other) => MembershipError::Refused(chain(&other)),
-            RaftError::Fatal(fatal) => MembershipError::Stopped(chain(&fatal)),
-        }
     }
 }
 
@@ -282,7 +284,7 @@ impl RaftStore {
         let adding = self.core.raft.add_learner(member.id.0, node(member), catch_up);
         match timeout(wait, adding).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.core.membership_error(error)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(MembershipError::OutcomeUnknown),
         }
     }
@@ -301,7 +303,7 @@ impl RaftStore {
         let voters: BTreeSet<u64> = voters.iter().map(|id| id.0).collect();
         match timeout(wait, self.core.raft.change_membership(voters, former_stay)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.core.membership_error(error)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(MembershipError::OutcomeUnknown),
         }
     }

@@ -153,7 +153,7 @@ impl Core {
             let attempt = match now.leader {
                 Some(leader) => {
                     let queue = if leader == self.id { &self.local } else { &self.forward };
-                    let attempt = self.attempt(queue, txn.clone(), perhaps, deadline);
+                    let attempt = attempt(queue, txn.clone(), perhaps, deadline);
                     let mut watched = leadership.clone();
                     let overtaken = watched.wait_for(|l| l.term != now.term || l.leader != now.leader);
                     attempt.unless(async { drop(overtaken.await) }).await
@@ -162,9 +162,10 @@ impl Core {
             };
             match attempt {
                 Attempt::Done(outcome, next_index) => {
-                    return match self.wait_applied(next_index, deadline).await {
-                        true => Ok(outcome),
-                        false => Err(StoreError::OutcomeUnknown),
+                    return if self.wait_applied(next_index, deadline).await {
+                        Ok(outcome)
+                    } else {
+                        Err(StoreError::OutcomeUnknown)
                     };
                 }
                 Attempt::Refused(refusal) => {
@@ -181,18 +182,6 @@ impl Core {
         }
     }
 
-    /// One attempt through a queue.
-    fn attempt<'a>(&self, queue: &'a Queue, txn: Txn, retry: bool, deadline: Instant) -> Waiting<'a> {
-        let state = Arc::new(AtomicU8::new(WAITING));
-        let (answer, answered) = oneshot::channel();
-        let pending = Pending { txn, retry, deadline, state: Arc::clone(&state), answer };
-        let queued = queue.sender.try_send(pending).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Refusal::ShuttingDown,
-        });
-        Waiting { state, queued, answered, deadline, _queue: queue }
-    }
-
     /// An attempt on behalf of another master: here or not at all.
     pub(crate) async fn attempt_here(&self, txn: Txn, retry: bool, deadline: Instant) -> Attempt {
         let leadership = *self.leadership.borrow();
@@ -201,7 +190,7 @@ impl Core {
         }
         let mut watched = self.leadership.subscribe();
         let overtaken = watched.wait_for(|l| l.term != leadership.term || l.leader != leadership.leader);
-        self.attempt(&self.local, txn, retry, deadline).unless(async { drop(overtaken.await) }).await
+        attempt(&self.local, txn, retry, deadline).unless(async { drop(overtaken.await) }).await
     }
 
     /// Waits until the local state shows everything before a log index.
@@ -212,20 +201,31 @@ impl Core {
     }
 }
 
+/// One attempt through a queue.
+fn attempt(queue: &Queue, txn: Txn, retry: bool, deadline: Instant) -> Waiting {
+    let state = Arc::new(AtomicU8::new(WAITING));
+    let (answer, answered) = oneshot::channel();
+    let pending = Pending { txn, retry, deadline, state: Arc::clone(&state), answer };
+    let queued = queue.sender.try_send(pending).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
+        mpsc::error::TrySendError::Closed(_) => Refusal::ShuttingDown,
+    });
+    Waiting { state, queued, answered, deadline }
+}
+
 fn stale_term(txn: &Txn, now: Term) -> Option<TxnOutcome> {
     txn.actor_term.filter(|term| *term < now).map(|_| TxnOutcome::StaleTerm { entry_term: now })
 }
 
 /// A transaction in a queue, seen by its caller.
-struct Waiting<'a> {
+struct Waiting {
     state: Arc<AtomicU8>,
     queued: Result<(), Refusal>,
     answered: oneshot::Receiver<Attempt>,
     deadline: Instant,
-    _queue: &'a Queue,
 }
 
-impl Waiting<'_> {
+impl Waiting {
     /// Waits for the answer, but not beyond the deadline, nor after the
     /// leader was overtaken: its answer may never come.
     async fn unless(mut self, overtaken: impl Future<Output = ()>) -> Attempt {

@@ -12,8 +12,8 @@ use barque_raft::{Bounds, OpenError, TypeConfig};
 use barque_store::{Limits, Revision};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine};
-use openraft::type_config::alias::EntryOf;
 use openraft::type_config::TypeConfigExt;
+use openraft::type_config::alias::EntryOf;
 use openraft::vote::RaftLeaderId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -147,8 +147,7 @@ fn a_torn_end_that_was_never_synced_is_no_damage() {
         let copy = copy_of(dir.path());
         let wal = files(&copy.path().join("log"))
             .into_iter()
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .next_back()
+            .rfind(|path| path.extension().is_some_and(|extension| extension == "log"))
             .unwrap();
         let mut bytes = fs::read(&wal).unwrap();
         bytes.extend_from_slice(&garbage);

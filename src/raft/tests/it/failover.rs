@@ -1,9 +1,11 @@
 //! Leaders that go, masters that come back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use barque_raft::Role;
 use barque_store::Store;
+
+use tokio::time::Instant;
 
 use crate::group::{Group, PATIENCE, eventually, put, revision_of, value_of};
 

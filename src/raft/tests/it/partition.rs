@@ -1,12 +1,13 @@
 //! Masters that are cut off, and strangers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use barque_proto::v1::{DescribeRequest, Envelope, GossipRequest};
+use barque_proto::v1::{DescribeRequest, Envelope};
 use barque_raft::peers::link::{Link, LinkEvent};
 use barque_raft::{MASTERS_GROUP, PeerTls, Timings};
 use barque_store::{MasterId, Store};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::group::{Group, PATIENCE, eventually, put, revision_of, value_of};
@@ -130,5 +131,4 @@ async fn gossip_reaches_the_others() {
     group.store(1).gossip(barque_store::Term(4), &ages).await;
     let heard = tokio::time::timeout(PATIENCE, receiver.recv()).await.unwrap().unwrap();
     assert_eq!((heard.from, heard.term, heard.ages.as_slice()), (MasterId(1), barque_store::Term(4), &ages[..]));
-    let _ = GossipRequest::default();
 }
