@@ -7,8 +7,8 @@
 
 pub mod discovery;
 pub mod kinds;
-pub mod names;
 pub mod managed;
+pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;

@@ -55,9 +55,7 @@ impl Object {
     /// # Errors
     /// When a field has the wrong type.
     pub fn typed<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(serde::de::value::MapDeserializer::new(
-            self.0.iter().map(|(key, value)| (key.as_str(), value)),
-        ))
+        T::deserialize(serde::de::value::MapDeserializer::new(self.0.iter().map(|(key, value)| (key.as_str(), value))))
     }
 
     /// The value at a path of field names, for example `["spec", "nodeName"]`.

@@ -236,7 +236,10 @@ impl ServerConfig {
             return fail("members", format!("this master (id {}) is not among them", self.id));
         }
         for member in &self.members {
-            if member.address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+            if member
+                .address
+                .rsplit_once(':')
+                .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
             {
                 return fail("members", format!("address {:?} of {} is not host:port", member.address, member.name));
             }

@@ -51,9 +51,8 @@ impl NodeStreams {
     ) -> Result<BoxStream<'static, io::Result<bytes::Bytes>>, StatusError> {
         let (host, port) = {
             let snapshot = self.store.view().snapshot();
-            let record = snapshot
-                .find("nodes", "", &node)
-                .ok_or_else(|| unreachable_node(&node, "the node does not exist"))?;
+            let record =
+                snapshot.find("nodes", "", &node).ok_or_else(|| unreachable_node(&node, "the node does not exist"))?;
             stream_address(record.object())
                 .ok_or_else(|| unreachable_node(&node, "its agent has not said where it listens"))?
         };

@@ -16,10 +16,11 @@ pub fn server(args: &ServerArgs) -> Result<ServerConfig, ConfigError> {
     let mut config: ServerConfig =
         serde_json::from_value(read_with(&args.config, &args.set)?).map_err(|source| shape(&args.config, source))?;
     if let Some(name) = &args.member {
-        let member = config.members.iter().find(|m| m.name == *name).ok_or_else(|| ConfigError::Option {
-            option: "member",
-            problem: format!("no member is named {name:?}"),
-        })?;
+        let member = config
+            .members
+            .iter()
+            .find(|m| m.name == *name)
+            .ok_or_else(|| ConfigError::Option { option: "member", problem: format!("no member is named {name:?}") })?;
         (config.id, config.name) = (member.id, member.name.clone());
     }
     for entry in &args.member_address {
@@ -90,19 +91,15 @@ fn read_with(path: &Path, sets: &[String]) -> Result<Value, ConfigError> {
     let mut document = config::document(path)?;
     for entry in sets {
         let problem = |problem: String| ConfigError::Option { option: "set", problem };
-        let (option, value) =
-            entry.split_once('=').ok_or_else(|| problem(format!("{entry:?} is not OPTION=VALUE")))?;
+        let (option, value) = entry.split_once('=').ok_or_else(|| problem(format!("{entry:?} is not OPTION=VALUE")))?;
         let value: Value = serde_yaml::from_str(value).map_err(|e| problem(format!("{entry:?}: {e}")))?;
         let mut slot = &mut document;
         for key in option.split('.') {
             if !slot.is_object() {
                 *slot = json!({});
             }
-            slot = slot
-                .as_object_mut()
-                .expect("made an object just above")
-                .entry(key.to_owned())
-                .or_insert(Value::Null);
+            slot =
+                slot.as_object_mut().expect("made an object just above").entry(key.to_owned()).or_insert(Value::Null);
         }
         *slot = value;
     }

@@ -174,8 +174,7 @@ fn new_authority(now: Timestamp) -> Result<(String, String), rcgen::Error> {
     params.distinguished_name = distinguished_name("barque-ca", None);
     set_validity(&mut params, now, CA_YEARS, 0);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }

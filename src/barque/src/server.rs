@@ -114,11 +114,10 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
         .add_service(agents.service());
     let cluster_token = CancellationToken::new();
     let until = cluster_token.clone();
-    let mut cluster_port = tokio::spawn(
-        router.serve_with_incoming_shutdown(barque_raft::incoming(cluster, peer_tls), async move {
+    let mut cluster_port =
+        tokio::spawn(router.serve_with_incoming_shutdown(barque_raft::incoming(cluster, peer_tls), async move {
             until.cancelled().await;
-        }),
-    );
+        }));
     store.initialize(&members(&config)).await?;
 
     // Duties, whenever this master leads.
@@ -126,14 +125,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority);
     all.push(agents.duty());
     let off = switched_off(&config.duties)?;
-    let duties = tokio::spawn(run_duties(
-        Arc::clone(&replicated),
-        client,
-        world,
-        all,
-        off,
-        duty_token.clone(),
-    ));
+    let duties = tokio::spawn(run_duties(Arc::clone(&replicated), client, world, all, off, duty_token.clone()));
 
     // Clients.
     let identity = Arc::new(Authenticator::new(tokens(&config)?));
@@ -192,8 +184,7 @@ fn members(config: &ServerConfig) -> Vec<Member> {
 
 async fn open_replica(config: &ServerConfig, authority: &str, tls: PeerTls) -> Result<RaftStore, ServerError> {
     let cluster_id = pki::cluster_id(authority);
-    let mut options =
-        barque_raft::Options::new(MasterId(config.id), &config.name, cluster_id, &config.data_dir, tls);
+    let mut options = barque_raft::Options::new(MasterId(config.id), &config.name, cluster_id, &config.data_dir, tls);
     options.peers = members(config);
     let t = &config.timings;
     options.timings = Timings {

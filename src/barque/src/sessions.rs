@@ -16,7 +16,12 @@ use tokio_util::sync::CancellationToken;
 const GOSSIP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Starts a session server and its gossip.
-pub fn start(store: &RaftStore, client: &Arc<dyn Client>, world: &World, shutdown: &CancellationToken) -> SessionServer {
+pub fn start(
+    store: &RaftStore,
+    client: &Arc<dyn Client>,
+    world: &World,
+    shutdown: &CancellationToken,
+) -> SessionServer {
     let options = SessionOptions { cluster_id: store.cluster_id().to_owned(), ..SessionOptions::default() };
     let server = SessionServer::new(
         Arc::new(store.clone()),

@@ -32,8 +32,7 @@ pub fn listen(layout: Arc<Layout>, processes: Arc<Mutex<Processes>>) -> Result<J
     let path = socket(&layout.dir);
     // The directory's pid file is ours: an old socket is nobody's.
     let _ = std::fs::remove_file(&path);
-    let listener =
-        UnixListener::bind(&path).map_err(|source| DevError::Control { dir: layout.dir.clone(), source })?;
+    let listener = UnixListener::bind(&path).map_err(|source| DevError::Control { dir: layout.dir.clone(), source })?;
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             // One request at a time: starting processes is nothing to hurry.

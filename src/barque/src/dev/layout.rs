@@ -75,7 +75,8 @@ impl Layout {
     /// # Errors
     /// When something cannot be written, or contradicts an earlier start.
     pub fn prepare(args: &DevArgs, with_docker: bool, now: Timestamp) -> Result<Self, DevError> {
-        let dir = std::path::absolute(&args.dir).map_err(|source| DevError::Directory { path: args.dir.clone(), source })?;
+        let dir =
+            std::path::absolute(&args.dir).map_err(|source| DevError::Directory { path: args.dir.clone(), source })?;
         if args.fresh && dir.exists() {
             clear(&dir)?;
         }
@@ -83,9 +84,7 @@ impl Layout {
         let overlay = args.config.as_deref().map(Overlay::read).transpose()?.unwrap_or_default();
         let directory = dir.join("pki");
         let authority = Authority::open_or_create(&directory, now)?;
-        let port = |offset: u16| {
-            args.base_port.checked_add(offset).ok_or(DevError::Ports { base: args.base_port })
-        };
+        let port = |offset: u16| args.base_port.checked_add(offset).ok_or(DevError::Ports { base: args.base_port });
         let proxy = SocketAddr::new(LOOPBACK, port(0)?);
         let masters: Vec<_> = (1..=args.masters)
             .map(|id| {
@@ -125,14 +124,23 @@ impl Layout {
         authority.ensure(&administrator, &Subject::administrator(), now)?;
         let kubeconfig = dir.join("kubeconfig");
         let mut endpoints = vec![Endpoint { context: "barque".into(), url: format!("https://{proxy}") }];
-        endpoints.extend(
-            members.iter().filter_map(|m| Some(Endpoint { context: m.name.clone(), url: m.url.clone()? })),
-        );
+        endpoints
+            .extend(members.iter().filter_map(|m| Some(Endpoint { context: m.name.clone(), url: m.url.clone()? })));
         kubeconfig::write(&kubeconfig, &endpoints, &authority.certificate_pem, &administrator)?;
         let master = CertificatePaths::new(&members[0].data_dir.join("pki"), "master");
         let cluster_id = pki::cluster_id(&authority.certificate_pem);
         let authority = directory.join("ca.crt");
-        Ok(Self { authority, dir, cluster_id, has_docker: with_docker, members, proxy, kubeconfig, administrator, master })
+        Ok(Self {
+            authority,
+            dir,
+            cluster_id,
+            has_docker: with_docker,
+            members,
+            proxy,
+            kubeconfig,
+            administrator,
+            master,
+        })
     }
 }
 

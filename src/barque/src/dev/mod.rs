@@ -219,10 +219,7 @@ fn introduce(args: &DevArgs, layout: &Layout, observer: &Observer, with_docker: 
     println!("  export KUBECONFIG={}", layout.kubeconfig.display());
     println!("  kubectl get nodes,namespaces -o wide");
     println!("  kubectl create configmap hello --from-literal=a=1 && kubectl get configmap hello -o yaml");
-    println!(
-        "  kill -9 the leader's pid, write again, then: barque dev restart NAME --dir {}",
-        layout.dir.display()
-    );
+    println!("  kill -9 the leader's pid, write again, then: barque dev restart NAME --dir {}", layout.dir.display());
     println!();
     println!("Ctrl-C stops everything and removes the containers; the state stays in {}.", layout.dir.display());
     println!("barque dev: ready");
