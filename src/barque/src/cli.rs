@@ -22,7 +22,7 @@ pub enum Command {
     /// Start a whole cluster on this machine: masters, agents, kubeconfig.
     Dev(DevArgs),
     /// Run one master.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Run the agent of one node, or of many simulated ones.
     Agent(AgentArgs),
     /// Found a certificate authority and issue certificates from it.

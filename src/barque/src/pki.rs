@@ -110,7 +110,9 @@ impl Subject {
 /// they have met, so the id is made from its certificate.
 #[must_use]
 pub fn cluster_id(authority_pem: &str) -> String {
-    Sha256::digest(authority_pem.trim())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(authority_pem.trim());
+    let head = u64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 digest has 32 bytes"));
+    format!("{head:016x}")
 }
 
 /// The authority, able to sign.

@@ -423,26 +423,6 @@ pub(super) fn priority_class(object: &mut Object) {
     fill(&mut object.0, "preemptionPolicy", "PreemptLowerPriority");
 }
 
-/// Defaults of a LimitRange: limits of containers follow from each other.
-pub(super) fn limit_range(object: &mut Object) {
-    let Some(spec) = spec(object) else { return };
-    for limit in each(spec, "limits") {
-        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            canonical_amounts(limit, field);
-        }
-        if limit.text("type") != "Container" {
-            continue;
-        }
-        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
-            let Some(Value::Object(values)) = limit.get(from).cloned() else { continue };
-            let Some(target) = made(limit, to) else { continue };
-            for (name, value) in values {
-                target.entry(name).or_insert(value);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

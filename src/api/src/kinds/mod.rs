@@ -140,8 +140,6 @@ fn core_rows() -> Vec<Resource> {
         validate_name: path_segment,
         ..Strategy::default()
     };
-    let limit_range =
-        Strategy { default: defaults::limit_range, validate: cluster::validate_limit_range, ..Strategy::default() };
     let pod_template = Strategy {
         default: defaults::pod_template,
         validate: workloads::validate_pod_template,
@@ -162,7 +160,6 @@ fn core_rows() -> Vec<Resource> {
         core("ConfigMap", "configmaps", &["cm"], columns::config_map, config_map),
         core("Endpoints", "endpoints", &["ep"], columns::endpoints, endpoints),
         core("Event", "events", &["ev"], columns::event, event),
-        core("LimitRange", "limitranges", &["limits"], columns::default_columns, limit_range),
         namespace_row(),
         node_row(),
         pod_row(),

@@ -14,42 +14,44 @@ type ContainerFeature = (&'static str, fn(&Container) -> bool);
 type VolumeFeature = (&'static str, fn(&Volume) -> bool);
 
 const POD: &[PodFeature] = &[
-    ("hostPID", |s| s.host_pid == Some(true)),
-    ("hostIPC", |s| s.host_ipc == Some(true)),
     ("hostUsers: false", |s| s.host_users == Some(false)),
-    ("shareProcessNamespace", |s| s.share_process_namespace == Some(true)),
     ("runtimeClassName", |s| s.runtime_class_name.is_some()),
     ("resourceClaims", |s| is_some(s.resource_claims.as_ref())),
     ("ephemeralContainers", |s| is_some(s.ephemeral_containers.as_ref())),
     ("resources", |s| s.resources.as_ref().is_some_and(|r| r.limits.is_some() || r.requests.is_some())),
-    ("dnsConfig", |s| s.dns_config.is_some()),
-    ("hostAliases", |s| is_some(s.host_aliases.as_ref())),
     ("setHostnameAsFQDN", |s| s.set_hostname_as_fqdn == Some(true)),
     ("os.name: windows", |s| s.os.as_ref().is_some_and(|os| os.name == "windows")),
-    ("securityContext.appArmorProfile", |s| context(s, |c| c.app_armor_profile.is_some())),
-    ("securityContext.fsGroup", |s| context(s, |c| c.fs_group.is_some())),
-    ("securityContext.runAsNonRoot", |s| context(s, |c| c.run_as_non_root == Some(true))),
-    ("securityContext.seLinuxOptions", |s| context(s, |c| c.se_linux_options.is_some())),
-    ("securityContext.seccompProfile", |s| {
-        context(s, |c| c.seccomp_profile.as_ref().is_some_and(|p| p.type_ != "RuntimeDefault"))
+    ("securityContext.appArmorProfile: Localhost", |s| {
+        context(s, |c| c.app_armor_profile.as_ref().is_some_and(|p| p.type_ == "Localhost"))
     }),
-    ("securityContext.supplementalGroups", |s| context(s, |c| is_some(c.supplemental_groups.as_ref()))),
-    ("securityContext.sysctls", |s| context(s, |c| is_some(c.sysctls.as_ref()))),
+    ("securityContext.seLinuxOptions", |s| context(s, |c| c.se_linux_options.is_some())),
+    ("securityContext.seccompProfile: Localhost", |s| {
+        context(s, |c| c.seccomp_profile.as_ref().is_some_and(|p| p.type_ == "Localhost"))
+    }),
     ("securityContext.windowsOptions", |s| context(s, |c| c.windows_options.is_some())),
 ];
 
 const CONTAINER: &[ContainerFeature] = &[
-    ("lifecycle.postStart", |c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some())),
-    ("lifecycle.preStop", |c| c.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some())),
-    ("lifecycle.stopSignal", |c| c.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some())),
     ("livenessProbe.grpc", |c| is_grpc(c.liveness_probe.as_ref())),
     ("readinessProbe.grpc", |c| is_grpc(c.readiness_probe.as_ref())),
     ("startupProbe.grpc", |c| is_grpc(c.startup_probe.as_ref())),
-    ("restartPolicyRules", |c| is_some(c.restart_policy_rules.as_ref())),
-    ("volumeDevices", |c| is_some(c.volume_devices.as_ref())),
-    ("volumeMounts.mountPropagation", |c| {
-        c.volume_mounts.iter().flatten().any(|m| m.mount_propagation.as_deref().is_some_and(|p| p != "None"))
+    ("livenessProbe.httpGet.scheme: HTTPS", |c| is_https(c.liveness_probe.as_ref())),
+    ("readinessProbe.httpGet.scheme: HTTPS", |c| is_https(c.readiness_probe.as_ref())),
+    ("startupProbe.httpGet.scheme: HTTPS", |c| is_https(c.startup_probe.as_ref())),
+    ("lifecycle.httpGet.scheme: HTTPS", |c| {
+        let handlers = c.lifecycle.iter().flat_map(|l| [l.post_start.as_ref(), l.pre_stop.as_ref()]).flatten();
+        handlers.into_iter().any(|h| h.http_get.as_ref().is_some_and(|g| g.scheme.as_deref() == Some("HTTPS")))
     }),
+    ("lifecycle.tcpSocket", |c| {
+        let handlers = c.lifecycle.iter().flat_map(|l| [l.post_start.as_ref(), l.pre_stop.as_ref()]).flatten();
+        handlers.into_iter().any(|h| h.tcp_socket.is_some())
+    }),
+    ("restartPolicyRules.action", |c| c.restart_policy_rules.iter().flatten().any(|r| r.action != "Restart")),
+    ("resources other than cpu, memory, ephemeral-storage", |c| {
+        let all = c.resources.iter().flat_map(|r| r.limits.iter().chain(&r.requests)).flat_map(|map| map.keys());
+        all.into_iter().any(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"))
+    }),
+    ("volumeDevices", |c| is_some(c.volume_devices.as_ref())),
     ("volumeMounts.recursiveReadOnly", |c| {
         c.volume_mounts.iter().flatten().any(|m| m.recursive_read_only.as_deref() == Some("Enabled"))
     }),
@@ -57,18 +59,14 @@ const CONTAINER: &[ContainerFeature] = &[
         c.env.iter().flatten().any(|e| e.value_from.as_ref().is_some_and(|v| v.file_key_ref.is_some()))
     }),
     ("resources.claims", |c| c.resources.as_ref().is_some_and(|r| is_some(r.claims.as_ref()))),
-    ("securityContext.allowPrivilegeEscalation: false", |c| {
-        c.security_context.as_ref().is_some_and(|s| s.allow_privilege_escalation == Some(false))
+    ("securityContext.appArmorProfile: Localhost", |c| {
+        let profile = c.security_context.as_ref().and_then(|s| s.app_armor_profile.as_ref());
+        profile.is_some_and(|p| p.type_ == "Localhost")
     }),
-    ("securityContext.appArmorProfile", |c| c.security_context.as_ref().is_some_and(|s| s.app_armor_profile.is_some())),
-    ("securityContext.procMount", |c| {
-        c.security_context.as_ref().is_some_and(|s| s.proc_mount.as_deref() == Some("Unmasked"))
-    }),
-    ("securityContext.runAsNonRoot", |c| c.security_context.as_ref().is_some_and(|s| s.run_as_non_root == Some(true))),
     ("securityContext.seLinuxOptions", |c| c.security_context.as_ref().is_some_and(|s| s.se_linux_options.is_some())),
-    ("securityContext.seccompProfile", |c| {
+    ("securityContext.seccompProfile: Localhost", |c| {
         let profile = c.security_context.as_ref().and_then(|s| s.seccomp_profile.as_ref());
-        profile.is_some_and(|p| p.type_ != "RuntimeDefault")
+        profile.is_some_and(|p| p.type_ == "Localhost")
     }),
     ("securityContext.windowsOptions", |c| c.security_context.as_ref().is_some_and(|s| s.windows_options.is_some())),
 ];
@@ -87,7 +85,6 @@ const VOLUME: &[VolumeFeature] = &[
     ("gcePersistentDisk", |v| v.gce_persistent_disk.is_some()),
     ("gitRepo", |v| v.git_repo.is_some()),
     ("glusterfs", |v| v.glusterfs.is_some()),
-    ("hostPath", |v| v.host_path.is_some()),
     ("image", |v| v.image.is_some()),
     ("iscsi", |v| v.iscsi.is_some()),
     ("nfs", |v| v.nfs.is_some()),
@@ -114,6 +111,10 @@ fn context(spec: &PodSpec, holds: fn(&k8s_openapi::api::core::v1::PodSecurityCon
 
 fn is_grpc(probe: Option<&Probe>) -> bool {
     probe.is_some_and(|probe| probe.grpc.is_some())
+}
+
+fn is_https(probe: Option<&Probe>) -> bool {
+    probe.is_some_and(|probe| probe.http_get.as_ref().is_some_and(|get| get.scheme.as_deref() == Some("HTTPS")))
 }
 
 fn projects(volume: &Volume, holds: fn(&k8s_openapi::api::core::v1::VolumeProjection) -> bool) -> bool {
@@ -154,13 +155,14 @@ mod tests {
     #[test]
     fn what_works_is_not_listed() {
         let spec = json!({
-            "hostNetwork": true, "hostname": "a", "securityContext": {"runAsUser": 1},
+            "hostNetwork": true, "hostPID": true, "hostname": "a", "securityContext": {"runAsUser": 1, "fsGroup": 2},
             "containers": [{
                 "name": "c", "image": "i", "livenessProbe": {"exec": {"command": ["a"]}},
+                "lifecycle": {"preStop": {"exec": {"command": ["a"]}}}, "resources": {"limits": {"cpu": "1"}},
                 "securityContext": {"privileged": true, "capabilities": {"add": ["NET_ADMIN"]}},
                 "volumeMounts": [{"name": "a", "mountPath": "/a", "subPath": "x"}]
             }],
-            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "projected": {"sources": [{"configMap": {"name": "c"}}]}}]
+            "volumes": [{"name": "a", "hostPath": {"path": "/"}}, {"name": "b", "projected": {"sources": [{"configMap": {"name": "c"}}]}}]
         });
         assert_eq!(unsupported(spec), Vec::<String>::new());
     }
@@ -168,18 +170,18 @@ mod tests {
     #[test]
     fn what_does_not_work_is_named() {
         let spec = json!({
-            "hostPID": true,
-            "containers": [{"name": "c", "lifecycle": {"preStop": {"exec": {"command": ["a"]}}}}],
-            "initContainers": [{"name": "i", "securityContext": {"runAsNonRoot": true}}],
-            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "hostPath": {"path": "/"}}]
+            "hostUsers": false,
+            "containers": [{"name": "c", "resources": {"limits": {"example.com/gpu": "1"}}}],
+            "initContainers": [{"name": "i", "startupProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}}],
+            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}]
         });
         assert_eq!(
             unsupported(spec),
             [
-                "spec.hostPID",
-                "spec.containers[0].lifecycle.preStop",
-                "spec.initContainers[0].securityContext.runAsNonRoot",
-                "spec.volumes[1].hostPath",
+                "spec.hostUsers: false",
+                "spec.containers[0].resources other than cpu, memory, ephemeral-storage",
+                "spec.initContainers[0].startupProbe.httpGet.scheme: HTTPS",
+                "spec.volumes[1].nfs",
             ]
         );
     }

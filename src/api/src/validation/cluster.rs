@@ -1,4 +1,4 @@
-//! Rules for Namespaces, Nodes, Leases, PriorityClasses and LimitRanges.
+//! Rules for Namespaces, Nodes, Leases and PriorityClasses.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::{Fields, Path, Report, rules};
 use crate::names;
 use crate::object::Object;
-use crate::quantity::Quantity;
 use crate::status::FieldError;
 
 /// Greatest priority that a user may define.
@@ -173,79 +172,6 @@ pub(crate) fn validate_priority_class_update(new: &Object, old: &Object) -> Vec<
     }
     report.immutable(&Path::root("preemptionPolicy"), new.at("preemptionPolicy"), old.at("preemptionPolicy"));
     report.errors
-}
-
-/// Rules for a LimitRange.
-pub(crate) fn validate_limit_range(range: &Object) -> Vec<FieldError> {
-    let mut report = Report::default();
-    let path = Path::root("spec");
-    let path = path.child("limits");
-    let mut seen = BTreeSet::new();
-    for (at, limit) in range.at("spec").list("limits").iter().enumerate() {
-        let path = path.index(at);
-        let kind = limit.text("type");
-        report.all_invalid(&path.child("type"), kind, names::qualified_name(kind));
-        if !kind.contains('/') && !matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim") {
-            report.invalid(&path.child("type"), kind, "must be a standard limit type or fully qualified");
-        }
-        if !seen.insert(kind) {
-            report.duplicate(&path.child("type"), kind);
-        }
-        limit_item(&mut report, limit, kind, &path);
-    }
-    report.errors
-}
-
-fn limit_item(report: &mut Report, limit: &Value, kind: &str, path: &Path) {
-    let fields = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
-    let mut resources = BTreeSet::new();
-    for field in fields {
-        let path = path.child(field);
-        if kind == "Pod" && field.starts_with("default") {
-            if limit.map(field).is_some_and(|m| !m.is_empty()) {
-                report.forbidden(&path, "may not be specified when `type` is 'Pod'");
-            }
-            continue;
-        }
-        for (name, amount) in limit.entries(field) {
-            if matches!(kind, "Pod" | "Container") {
-                rules::container_resource_name(report, name, &path.key(name));
-            } else {
-                rules::resource_name(report, name, &path.key(name));
-            }
-            if rules::quantity(report, amount, &path.key(name)).is_some() {
-                resources.insert(name);
-            }
-        }
-    }
-    if kind == "PersistentVolumeClaim" && ["min", "max"].iter().all(|f| limit.at(f).given("storage").is_none()) {
-        report.required(
-            &path.child("limits"),
-            "either minimum or maximum storage value is required, but neither was provided",
-        );
-    }
-    for name in resources {
-        let amount = |field: &str| limit.at(field).given(name).and_then(|v| Quantity::from_json(v).ok());
-        let mut ordered = |low: &str, high: &str, at: &str, texts: (&str, &str)| {
-            if let (Some(small), Some(large)) = (amount(low), amount(high))
-                && small > large
-            {
-                let text = format!("{} value {small} is greater than {} value {large}", texts.0, texts.1);
-                let shown = amount(at).unwrap_or_default().to_string();
-                report.invalid(&path.child(at).key(name), shown, &text);
-            }
-        };
-        ordered("min", "max", "min", ("min", "max"));
-        ordered("min", "defaultRequest", "defaultRequest", ("min", "default request"));
-        ordered("defaultRequest", "max", "defaultRequest", ("default request", "max"));
-        ordered("defaultRequest", "default", "defaultRequest", ("default request", "default limit"));
-        ordered("min", "default", "default", ("min", "default"));
-        ordered("default", "max", "default", ("default", "max"));
-        if let Some(ratio) = amount("maxLimitRequestRatio").filter(|ratio| *ratio < Quantity::from_units(1)) {
-            let text = format!("ratio {ratio} is less than 1");
-            report.invalid(&path.child("maxLimitRequestRatio").key(name), ratio.to_string(), &text);
-        }
-    }
 }
 
 /// Rules for a list of `metav1.Condition`.

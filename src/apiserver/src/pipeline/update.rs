@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Storage names of kinds that a PUT creates when they are missing.
-const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints", "limitranges"];
+const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints"];
 
 impl Pipeline {
     /// Replaces an object (or its status). Without a resourceVersion in the

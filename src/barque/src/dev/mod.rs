@@ -26,7 +26,7 @@ use crate::pidfile::{PidFile, PidFileError};
 use crate::pki::PkiError;
 
 /// How long the cluster may take until it is ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// Pause between looks at the members; cluster.json is current within one.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(250);
 /// Engine socket that agents of a development cluster use.
