@@ -20,12 +20,12 @@ use tracing::error;
 
 use super::body::BodyError;
 use super::metrics::Subject;
-use super::negotiate::{Accepted, Format, Offer, accepted, body_format};
+use super::negotiate::{Accepted, BodyFormat, Offer, accepted, body_format};
 use super::path::{Route, parse};
 use super::present::encode;
 use super::query::{Query, WriteOptions};
 use super::respond::{closing, error_response, json_response, text_response};
-use super::{Api, PeerUser, body, busy, review};
+use super::{Api, PeerUser, body, busy, protobuf, review};
 use crate::auth::authn::unauthorized;
 use crate::auth::{Attributes, Credentials, User, authz};
 use crate::pipeline::{Decoded, RequestContext, decode_json, decode_yaml};
@@ -244,7 +244,10 @@ impl Call {
         Ok((object, duplicates))
     }
 
-    pub(super) fn decode(&self, format: Format, api: &Api) -> Result<Decoded, StatusError> {
+    pub(super) fn decode(&self, format: BodyFormat, api: &Api) -> Result<Decoded, StatusError> {
+        if format == BodyFormat::Protobuf {
+            return protobuf::decode(&self.body);
+        }
         if self.body.iter().all(u8::is_ascii_whitespace) {
             return Err(StatusError::bad_request("the body of the request is empty"));
         }
@@ -252,8 +255,8 @@ impl Call {
             return Err(StatusError::bad_request("the body of the request is not valid UTF-8"));
         }
         match format {
-            Format::Json => decode_json(&self.body, api.options.body_limit_bytes),
-            Format::Yaml => decode_yaml(&self.body, api.options.body_limit_bytes),
+            BodyFormat::Json | BodyFormat::Protobuf => decode_json(&self.body, api.options.body_limit_bytes),
+            BodyFormat::Yaml => decode_yaml(&self.body, api.options.body_limit_bytes),
         }
     }
 

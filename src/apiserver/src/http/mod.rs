@@ -12,6 +12,7 @@ mod metrics;
 mod negotiate;
 mod path;
 mod present;
+mod protobuf;
 mod query;
 mod resource;
 mod respond;

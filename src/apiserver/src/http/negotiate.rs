@@ -5,10 +5,11 @@ use barque_api::{Reason, StatusError};
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 
+use super::protobuf;
 use super::query::Query;
 
 /// Media types understood in bodies, as messages list them.
-const BODY_TYPES: &str = "application/json, application/yaml";
+const BODY_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// Media types of answers, as messages list them.
 const ANSWER_TYPES: &str = "application/json, application/yaml";
 
@@ -17,6 +18,14 @@ const ANSWER_TYPES: &str = "application/json, application/yaml";
 pub(super) enum Format {
     Json,
     Yaml,
+}
+
+/// The form of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyFormat {
+    Json,
+    Yaml,
+    Protobuf,
 }
 
 impl Format {
@@ -160,10 +169,11 @@ fn serve(range: &Range<'_>, offer: Offer) -> Option<(Format, Shape)> {
 }
 
 /// The form of a request body.
-pub(super) fn body_format(headers: &HeaderMap) -> Result<Format, StatusError> {
+pub(super) fn body_format(headers: &HeaderMap) -> Result<BodyFormat, StatusError> {
     match media_type(headers).as_str() {
-        "" | "application/json" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
         _ => Err(unsupported(BODY_TYPES)),
     }
 }
@@ -218,14 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_bodies_are_refused_precisely() {
+    fn bodies_of_three_forms_are_understood() {
         let mut headers = HeaderMap::new();
-        assert_eq!(body_format(&headers), Ok(Format::Json));
-        headers.insert(CONTENT_TYPE, "Application/YAML; charset=utf-8".parse().expect("a header"));
-        assert_eq!(body_format(&headers), Ok(Format::Yaml));
-        headers.insert(CONTENT_TYPE, "application/vnd.kubernetes.protobuf".parse().expect("a header"));
-        let error = body_format(&headers).expect_err("protobuf");
+        assert_eq!(body_format(&headers), Ok(BodyFormat::Json));
+        for (media, expected) in [
+            ("Application/YAML; charset=utf-8", BodyFormat::Yaml),
+            ("application/json", BodyFormat::Json),
+            ("application/vnd.kubernetes.protobuf", BodyFormat::Protobuf),
+        ] {
+            headers.insert(CONTENT_TYPE, media.parse().expect("a header"));
+            assert_eq!(body_format(&headers), Ok(expected));
+        }
+        headers.insert(CONTENT_TYPE, "application/cbor".parse().expect("a header"));
+        let error = body_format(&headers).expect_err("CBOR");
         assert_eq!(error.code(), 415);
-        assert!(error.message.ends_with("application/json, application/yaml"), "{}", error.message);
+        assert!(error.message.contains("application/json, application/yaml"), "{}", error.message);
     }
 }

@@ -15,7 +15,7 @@ use super::Api;
 use super::handle::{Call, method_not_allowed, no_such_resource};
 use super::list::consistency;
 use super::metrics::Subject;
-use super::negotiate::{Accepted, Format, Offer, Shape, accepted, media_type, unsupported};
+use super::negotiate::{Accepted, BodyFormat, Offer, Shape, accepted, media_type, unsupported};
 use super::path::ResourcePath;
 use super::present::{Include, Presenter, encode};
 use super::query::{ListOptions, delete_options, parse_version};
@@ -202,7 +202,7 @@ impl Api {
         let media = media_type(&call.headers);
         let kind =
             PatchType::from_content_type(&media).ok_or_else(|| unsupported(&PatchType::CONTENT_TYPES.join(", ")))?;
-        let format = if kind == PatchType::Apply { Format::Yaml } else { Format::Json };
+        let format = if kind == PatchType::Apply { BodyFormat::Yaml } else { BodyFormat::Json };
         let Decoded { value, duplicates } = call.decode(format, self)?;
         Ok((Patch { kind, body: value }, duplicates))
     }
