@@ -19,17 +19,30 @@ pub(super) enum BodyError {
     TimedOut,
 }
 
+/// What is read and thrown away of a body that is too large, in multiples of
+/// the limit: a client that is still sending does not look at the answer, and
+/// an HTTP/2 stream that is reset under it may lose the answer altogether.
+const DISCARDED_LIMITS: usize = 4;
+
 /// Reads a whole body.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout: Duration) -> Result<Bytes, BodyError> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(BodyError::Refused(too_large(limit)));
-    }
-    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(BodyError::Refused(too_large(limit)))
+    let mut body = body;
+    let reading = async {
+        if declared.is_none_or(|length| length <= limit) {
+            match Limited::new(&mut body, limit).collect().await {
+                Ok(collected) => return Ok(collected.to_bytes()),
+                Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {}
+                Err(_) => return Err(BodyError::TimedOut),
+            }
         }
-        Ok(Err(_)) | Err(_) => Err(BodyError::TimedOut),
-    }
+        let mut room = limit.saturating_mul(DISCARDED_LIMITS);
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(left) = room.checked_sub(bytes) else { break };
+            room = left;
+        }
+        Err(BodyError::Refused(too_large(limit)))
+    };
+    tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::TimedOut))
 }
