@@ -115,7 +115,7 @@ async fn run_docker(options: &Options, docker: DockerOptions, shutdown: &Cancell
     let tasks = TaskTracker::new();
     tasks.spawn(Arc::clone(&member).keep(shutdown.clone()));
     tasks.spawn(watch_pressure(Arc::clone(&member), options.data_dir.clone(), world, shutdown.clone()));
-    let session = Session::new(member, masters(options), fence_after(options));
+    let session = Session::new(member, masters(options), fence_after(options), false);
     tasks.spawn(session.run(shutdown.clone()));
     let served =
         logs::serve(listener, &options.tls, as_runtime, vec![options.node_name.clone()], shutdown.clone()).await;
@@ -221,7 +221,7 @@ async fn run_simulated(
         if simulated.keep_state {
             tasks.spawn(Arc::clone(&member).keep(shutdown.clone()));
         }
-        sessions.push(Session::new(member, Arc::clone(&masters), fence_after(options)));
+        sessions.push(Session::new(member, Arc::clone(&masters), fence_after(options), names.len() > 1));
     }
     let opener = {
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());

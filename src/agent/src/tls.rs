@@ -12,7 +12,7 @@ use crate::options::Tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that carries nothing is probed this often, so that a paused or
 /// vanished master is noticed.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A probe that is not answered within this time ends the connection.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 window of one stream, in bytes: an assignment must not stall.
@@ -26,6 +26,7 @@ fn read(path: &Path) -> Result<Vec<u8>, AgentError> {
 pub(crate) fn endpoint(tls: &Tls, address: &str) -> Result<Endpoint, AgentError> {
     let config = ClientTlsConfig::new()
         .domain_name(tls.server_name.clone())
+        .timeout(CONNECT_TIMEOUT)
         .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
         .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?));
     let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(AgentError::Tls)?;

@@ -130,8 +130,8 @@ impl Bench {
         Arc::clone(&self.node().runtime).update("n", Update { changes, assigned: None });
     }
 
-    /// Statuses as they are reported, until one fits.
-    async fn until(&mut self, what: &str, fits: impl Fn(&Value, bool) -> bool) -> Value {
+    /// Takes what is reported, as a leader would, until `enough`.
+    async fn listen(&mut self, what: &str, mut enough: impl FnMut(&[(Value, bool)], &[AgentEvent]) -> bool) {
         let outbox = Arc::clone(&self.node().outbox);
         let wait = async {
             loop {
@@ -139,22 +139,36 @@ impl Bench {
                     outbox.changed().await;
                     continue;
                 };
-                let receipt = StatusReceipt { sequence: batch.sequence, term: 1, refused: vec![] };
-                outbox.receipt(&receipt);
+                outbox.receipt(&StatusReceipt { sequence: batch.sequence, term: 1, refused: vec![] });
                 self.events.extend(batch.events);
-                for update in batch.pods {
-                    let status: Value = serde_json::from_slice(&update.status).expect("JSON");
-                    self.history.push(status.clone());
-                    if fits(&status, update.terminated) {
-                        return status;
-                    }
+                let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("JSON");
+                let fresh: Vec<_> = batch.pods.iter().map(|pod| (json(&pod.status), pod.terminated)).collect();
+                self.history.extend(fresh.iter().map(|(status, _)| status.clone()));
+                if enough(&fresh, &self.events) {
+                    return;
                 }
             }
         };
         let found = tokio::time::timeout(PATIENCE, wait).await;
-        match found.ok() {
-            Some(status) => status,
-            None => panic!("not {what}; last: {:#?}, events: {:#?}", self.history.last(), self.events),
+        assert!(found.is_ok(), "not {what}; last: {:#?}, events: {:#?}", self.history.last(), self.events);
+    }
+
+    /// The first status that fits.
+    async fn until(&mut self, what: &str, fits: impl Fn(&Value, bool) -> bool) -> Value {
+        let mut found = None;
+        let enough = |fresh: &[(Value, bool)], _: &[AgentEvent]| {
+            found = fresh.iter().find(|(status, terminated)| fits(status, *terminated)).map(|(s, _)| s.clone());
+            found.is_some()
+        };
+        self.listen(what, enough).await;
+        found.expect("found just now")
+    }
+
+    /// Waits until this was told as an event.
+    async fn told(&mut self, reason: &str, message: &str) {
+        let is = |event: &AgentEvent| event.reason == reason && event.message.contains(message);
+        if !self.events.iter().any(is) {
+            self.listen(message, |_, events| events.iter().any(is)).await;
         }
     }
 
@@ -207,16 +221,22 @@ impl Bench {
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("containers are removed");
     }
+}
 
-    fn told(&self, reason: &str, message: &str) -> bool {
-        self.events.iter().any(|event| event.reason == reason && event.message.contains(message))
-    }
-
-    async fn end(mut self) {
-        if self.node.is_some() {
-            self.stop().await;
+impl Drop for Bench {
+    /// A test that fails leaves no container behind either.
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            node.shutdown.cancel();
         }
-        remove_cluster_containers(&self.cluster).await.expect("removes");
+        let cluster = self.cluster.clone();
+        let removal = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(remove_cluster_containers(&cluster)).map_err(std::io::Error::other)
+        });
+        if !matches!(removal.join(), Ok(Ok(()))) {
+            eprintln!("containers of cluster {} may be left", self.cluster);
+        }
     }
 }
 
@@ -255,15 +275,7 @@ async fn a_pod_lives_survives_its_agent_and_dies() {
         "volumes": [{"name": "config", "configMap": {"name": "cm"}}, {"name": "shared", "emptyDir": {}},
                     {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}));
     bench.set(&pod);
-    let waits = Duration::from_secs(30);
-    let missing = async {
-        bench.until("waiting for its ConfigMap", |status, _| status["phase"] == "Pending").await;
-        while !bench.told("FailedMount", r#"MountVolume.SetUp failed for volume "config" : configmap "cm" not found"#) {
-            bench.until("any", |_, _| true).await;
-        }
-    };
-    // The event comes with or after the status; both are in the outbox.
-    let _ = tokio::time::timeout(waits, missing).await;
+    bench.told("FailedMount", r#"MountVolume.SetUp failed for volume "config" : configmap "cm" not found"#).await;
     let map = |value: &str| {
         let data = BTreeMap::from([("greeting".to_owned(), "hello".to_owned()), ("k".to_owned(), value.to_owned())]);
         Arc::new(ConfigMap { data: Some(data), ..ConfigMap::default() })
@@ -276,10 +288,11 @@ async fn a_pod_lives_survives_its_agent_and_dies() {
     assert_eq!(up["initContainerStatuses"][0]["state"]["terminated"]["message"], "ready\n");
     assert_eq!(up["phase"], "Running");
     bench.log_line("a", &format!("hello from {ip}")).await;
-    assert!(bench.told("Pulled", &format!("Container image \"{IMAGE}\" already present on machine")));
-    assert!(bench.told("Started", "Container started"));
+    bench.told("Pulled", &format!("Container image \"{IMAGE}\" already present on machine")).await;
+    bench.told("Started", "Container started").await;
     let stamped = bench.logs("a", |request| {
         request.timestamps = true;
+        request.follow = true;
         request.limit_bytes = Some(300);
     });
     let stamped = stamped.await.expect("opens");
@@ -313,12 +326,11 @@ async fn a_pod_lives_survives_its_agent_and_dies() {
     assert_eq!(end["containerStatuses"][0]["state"]["terminated"]["exitCode"], 137);
     assert_eq!(end["containerStatuses"][1]["state"]["terminated"]["exitCode"], 0);
     assert_eq!(end["phase"], "Failed");
-    assert!(bench.told("Killing", "Stopping container a"));
+    bench.told("Killing", "Stopping container a").await;
     let changes = vec![PodChange::Remove(bench.uid())];
     Arc::clone(&bench.node().runtime).update("n", Update { changes, assigned: None });
     bench.no_containers().await;
     assert!(!bench.dir.path().join("pods").join(bench.uid()).exists());
-    bench.end().await;
 }
 
 #[tokio::test]
@@ -343,7 +355,6 @@ async fn crashes_are_counted_backed_off_and_remembered() {
     let looping = bench.until("in a crash loop", |status, _| is_looping(status)).await;
     let count = looping["containerStatuses"][0]["restartCount"].as_i64().expect("a number");
     assert!((1..=2).contains(&count), "{count}");
-    bench.end().await;
 }
 
 #[tokio::test]
@@ -357,7 +368,6 @@ async fn a_job_ends_as_its_containers_do() {
     assert_eq!(end["containerStatuses"][1]["state"]["terminated"]["reason"], "Error");
     let nothing = bench.logs("a", |request| request.previous = true).await.expect_err("there was none");
     assert!(nothing.message().contains("previous terminated container"), "{nothing:?}");
-    bench.end().await;
 }
 
 #[tokio::test]
@@ -384,8 +394,7 @@ async fn what_cannot_start_says_why() {
     assert_eq!(message(2), r#"configmap "gone" not found"#);
     let last = &status["containerStatuses"][3]["lastState"]["terminated"];
     assert_eq!((&last["reason"], &last["exitCode"]), (&json!("StartError"), &json!(128)));
-    assert!(bench.told("Failed", "Error: ErrImagePull"));
-    bench.end().await;
+    bench.told("Failed", "Error: ErrImagePull").await;
 }
 
 #[tokio::test]
@@ -403,9 +412,8 @@ async fn probes_decide_readiness_and_life() {
             status["containerStatuses"][0]["ready"] == true && status["containerStatuses"][1]["restartCount"] == 1
         })
         .await;
-    assert!(bench.told("Killing", "Container sick failed liveness probe, will be restarted"));
-    assert!(bench.told("Unhealthy", "Liveness probe failed: "));
-    bench.end().await;
+    bench.told("Killing", "Container sick failed liveness probe, will be restarted").await;
+    bench.told("Unhealthy", "Liveness probe failed: ").await;
 }
 
 #[tokio::test]
@@ -418,5 +426,4 @@ async fn containers_that_nobody_assigned_go_only_after_a_complete_order() {
     assert_eq!(bench.containers().await, 2, "a start alone removes nothing");
     Arc::clone(&bench.node().runtime).update("n", Update { changes: vec![], assigned: Some([].into()) });
     bench.no_containers().await;
-    bench.end().await;
 }

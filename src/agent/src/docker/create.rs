@@ -80,7 +80,6 @@ pub fn sandbox(
         readonly_rootfs: Some(memory_volumes.is_empty()),
         log_config: Some(log_config(&site.docker)),
         cpu_shares: Some(2),
-        oom_score_adj: Some(-998),
         security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
         mounts: Some(memory_volumes.iter().map(|(name, target)| keep_mounted(name, target)).collect()),
         ..HostConfig::default()
@@ -329,7 +328,9 @@ fn resources(site: &Site, desired: &Desired, container: &Container, host: &mut H
         host.memory_swap = Some(bytes);
     }
     host.oom_score_adj = Some(match qos::class(desired.spec()) {
-        "Guaranteed" => -997,
+        // Kubernetes goes below zero here; engines without CAP_SYS_RESOURCE
+        // (rootless ones) cannot, and the order stays the same.
+        "Guaranteed" => 0,
         "BestEffort" => 1000,
         _ => {
             let bytes = request("memory").and_then(quantity::units).unwrap_or(0);

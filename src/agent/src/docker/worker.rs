@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use barque_api::k8s_openapi::api::core::v1::{Container, Lifecycle};
 use barque_api::k8s_openapi::jiff::Timestamp;
+use barque_api::kinds::unsupported_by_docker_agent;
 use barque_proto::v1::{AgentEvent, PodStatusUpdate};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
@@ -22,7 +23,6 @@ use crate::pods::env::{Runtime, environment};
 use crate::pods::model::*;
 use crate::pods::probes::{ProbeKind, Prober};
 use crate::pods::status;
-use crate::pods::support::unsupported_by_docker;
 
 /// Look again after this time even if nothing happened.
 const RESYNC: Duration = Duration::from_mins(1);
@@ -165,7 +165,7 @@ impl Worker {
         if let Some(answer) = answer {
             self.take(desired, answer).await;
         }
-        true
+        false
     }
 
     /// Bookkeeping before a decision.
@@ -176,7 +176,7 @@ impl Worker {
             let object = desired.pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
             self.memory.start_time = known.or(object).or(Some(now));
             if !already_terminal(desired) && !desired.removed {
-                let foreign = unsupported_by_docker(desired.spec());
+                let foreign = unsupported_by_docker_agent(&desired.pod);
                 if !foreign.is_empty() {
                     let message = format!("Pod was rejected: the node does not support {}", foreign.join(", "));
                     self.tell(desired, "Warning", "Unsupported", &message, "");

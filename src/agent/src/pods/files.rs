@@ -1,6 +1,6 @@
 //! What files a volume of configuration holds: names, contents and modes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use barque_api::k8s_openapi::ByteString;
 use barque_api::k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
@@ -153,29 +153,6 @@ fn clean(path: &str) -> Result<String, ConfigError> {
     Ok(parts.join("/"))
 }
 
-/// Types of volume that a node cannot provide, by the field's name.
-pub fn unsupported_volumes(volumes: &[Volume]) -> BTreeSet<String> {
-    let known = ["name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"];
-    let mut found = BTreeSet::new();
-    for volume in volumes {
-        let fields = serde_json::to_value(volume).unwrap_or_default();
-        found.extend(
-            fields
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(key, _)| key.clone())
-                .filter(|key| !known.contains(&key.as_str())),
-        );
-        for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-            found.extend(source.service_account_token.as_ref().map(|_| "projected.serviceAccountToken".to_owned()));
-            found.extend(source.cluster_trust_bundle.as_ref().map(|_| "projected.clusterTrustBundle".to_owned()));
-            found.extend(source.pod_certificate.as_ref().map(|_| "projected.podCertificate".to_owned()));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,15 +203,5 @@ mod tests {
             assert_eq!(of(volume), Err(message.to_owned()));
         }
         assert_eq!(of(json!({"name": "v", "secret": {"secretName": "x", "optional": true}})), Ok(vec![]));
-    }
-
-    #[test]
-    fn foreign_volumes_are_named() {
-        let volumes: Vec<Volume> = serde_json::from_value(json!([
-            {"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}},
-            {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]))
-        .expect("volumes");
-        let expected = ["nfs", "projected.serviceAccountToken"].map(str::to_owned);
-        assert_eq!(unsupported_volumes(&volumes), BTreeSet::from(expected));
     }
 }

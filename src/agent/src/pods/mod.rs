@@ -10,6 +10,5 @@ pub mod model;
 pub mod probes;
 pub mod qos;
 pub mod status;
-pub mod support;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -376,7 +376,7 @@ impl Context<'_> {
             let kind = &gate.condition_type;
             match conditions.into_iter().flatten().find(|condition| &condition.type_ == kind) {
                 None => {
-                    problems.push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist."))
+                    problems.push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist."));
                 }
                 Some(condition) if condition.status != "True" => problems.push(format!(
                     "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",

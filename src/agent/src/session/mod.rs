@@ -31,8 +31,9 @@ const REFUSED_DELAY: Duration = Duration::from_secs(3);
 const LASTING: Duration = Duration::from_secs(2);
 /// Redirects followed without delay.
 const MAX_REDIRECTS: u32 = 3;
-/// A master that is alive answers `Hello` within this time.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// A master that is alive answers `Hello` within this time, even when it has to
+/// write thousands of Nodes first. (A paused one is noticed by the connection.)
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 /// Messages on their way to the transport.
 const SEND_QUEUE: usize = 16;
 /// Bytes one message of a master may have: a complete assignment with its
@@ -54,6 +55,8 @@ pub struct Session {
     member: Arc<Member>,
     masters: Arc<Masters>,
     fence_after: Option<Duration>,
+    /// One of many: its coming and going is no news.
+    quiet: bool,
 }
 
 /// How an attempt ended.
@@ -76,9 +79,9 @@ fn jittered(full: Duration) -> Duration {
 }
 
 impl Session {
-    /// A session of `member`.
-    pub fn new(member: Arc<Member>, masters: Arc<Masters>, fence_after: Option<Duration>) -> Self {
-        Self { member, masters, fence_after }
+    /// A session of `member`; `quiet` for one of thousands.
+    pub fn new(member: Arc<Member>, masters: Arc<Masters>, fence_after: Option<Duration>, quiet: bool) -> Self {
+        Self { member, masters, fence_after, quiet }
     }
 
     /// Keeps the node connected until `shutdown`.
@@ -138,7 +141,8 @@ impl Session {
                 self.masters.doubt(address);
                 return End::Redirected(None);
             }
-            End::Redirected(_) => {}
+            End::Redirected(None) => self.masters.doubt(address),
+            End::Redirected(Some(_)) => {}
             End::Lost | End::Failed => {
                 self.masters.doubt(address);
                 lease.broken();
@@ -195,7 +199,7 @@ impl Session {
                     message = refusal.message,
                     "master refused the node"
                 );
-                return End::Refused;
+                return refused(&refusal.code);
             }
             _ => return End::Failed,
         };
@@ -211,7 +215,11 @@ impl Session {
             }
         }
         self.masters.learn(Some(&lease.address), &welcome.masters);
-        tracing::info!(node = self.member.name, master = lease.address, term = welcome.term, "session opened");
+        if self.quiet {
+            tracing::debug!(node = self.member.name, master = lease.address, term = welcome.term, "session opened");
+        } else {
+            tracing::info!(node = self.member.name, master = lease.address, term = welcome.term, "session opened");
+        }
         self.member.fence(false);
         let (period, heard_period) = watch::channel(period_of(welcome.heartbeat_period_ms));
         let beats = heartbeats(Arc::clone(&self.member), say.clone(), heard_period);
@@ -219,7 +227,11 @@ impl Session {
         let end = self.follow(&mut incoming, &say, &period).await;
         drop(beats);
         *cut_off_since = Instant::now();
-        tracing::info!(node = self.member.name, master = lease.address, "session ended");
+        if self.quiet {
+            tracing::debug!(node = self.member.name, master = lease.address, "session ended");
+        } else {
+            tracing::info!(node = self.member.name, master = lease.address, "session ended");
+        }
         end
     }
 
@@ -301,11 +313,19 @@ impl Session {
                         message = refusal.message,
                         "master ended the session"
                     );
-                    return End::Refused;
+                    return refused(&refusal.code);
                 }
                 Some(Heard::Welcome(_)) | None => {}
             }
         }
+    }
+}
+
+/// Some reasons of a refusal pass soon, others do not.
+fn refused(code: &str) -> End {
+    match code {
+        "InvalidNode" | "Forbidden" | "OtherCluster" | "Protocol" | "TooLarge" => End::Refused,
+        _ => End::Failed,
     }
 }
 

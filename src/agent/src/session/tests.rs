@@ -193,7 +193,7 @@ fn start(certificates: &Certificates, dir: PathBuf, masters: &[SocketAddr], fenc
     let addresses = masters.iter().map(ToString::to_string).collect();
     let masters = Arc::new(Masters::new(certificates.tls(), addresses, 10));
     let shutdown = CancellationToken::new();
-    tokio::spawn(Session::new(Arc::clone(&member), masters, fence).run(shutdown.clone()));
+    tokio::spawn(Session::new(Arc::clone(&member), masters, fence, false).run(shutdown.clone()));
     tokio::spawn(Arc::clone(&member).keep(shutdown.clone()));
     Node { member, outbox, recorder, _end: shutdown.drop_guard() }
 }
