@@ -12,7 +12,7 @@
 //!   headers: {accept: application/yaml}
 //!   body: {kind: ConfigMap}               # a text is sent as it is
 //!   status: 201
-//!   expect: {metadata: {name: a}}         # part of the JSON answer
+//!   expect: {metadata: {name: a}}         # part of the JSON or YAML answer
 //!   contains: [text, ...]                 # parts of the raw answer
 //!   save: {rv: /metadata/resourceVersion} # JSON pointers
 //!   retry: true                           # until it holds, for what follows from a write
@@ -127,7 +127,8 @@ fn check(step: &Step, response: &Response, known: &BTreeMap<String, String>) -> 
         }
     }
     if let Some(expected) = &step.expect {
-        let body: Value = serde_json::from_slice(&response.body).map_err(|error| format!("{error}; {}", whole()))?;
+        // JSON is YAML, too.
+        let body: Value = serde_yaml::from_slice(&response.body).map_err(|error| format!("{error}; {}", whole()))?;
         let mut problems = Vec::new();
         compare(&fill_all(expected, known), Some(&body), "", &mut problems);
         if !problems.is_empty() {

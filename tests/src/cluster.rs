@@ -147,7 +147,14 @@ impl Cluster {
     pub async fn launch(&mut self) {
         assert!(self.dev.is_none(), "it runs already");
         std::fs::create_dir_all(&self.root).expect("the cluster's directory can be created");
-        let mut command = std::process::Command::new(process::barque());
+        let mut command = if process::on_path("setpriv") {
+            // It ends with the test even when that is killed.
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--pdeathsig", "TERM", "--"]).arg(process::barque());
+            command
+        } else {
+            std::process::Command::new(process::barque())
+        };
         command
             .args(["dev", "--dir"])
             .arg(self.dir())
