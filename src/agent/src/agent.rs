@@ -107,14 +107,14 @@ async fn run_docker(options: &Options, docker: DockerOptions, shutdown: &Cancell
         allocatable: allocatable.into_iter().map(|(name, amount)| (name, amount.0)).collect(),
     };
     let outbox = Arc::new(Outbox::default());
-    let engine = Engine { docker: client, data_dir: options.data_dir.clone(), world: world.clone() };
+    let engine = Engine { docker: client.clone(), data_dir: options.data_dir.clone(), world: world.clone() };
     let runtime = DockerRuntime::new(engine, site, facts, architecture, Arc::clone(&outbox), shutdown.clone());
     let as_runtime: Arc<dyn PodRuntime> = runtime.clone();
-    tracing::info!(node = options.node_name, pods = held.objects.len(), term = held.highest_term, "agent starts");
+    tracing::info!(node = options.node_name, objects = held.objects.len(), term = held.highest_term, "agent starts");
     let member = Member::new(options.node_name.clone(), object, Arc::clone(&as_runtime), outbox, Some(state), held);
     let tasks = TaskTracker::new();
     tasks.spawn(Arc::clone(&member).keep(shutdown.clone()));
-    tasks.spawn(watch_pressure(Arc::clone(&member), options.data_dir.clone(), world, shutdown.clone()));
+    tasks.spawn(watch_pressure(Arc::clone(&member), options.data_dir.clone(), client, world, shutdown.clone()));
     let session = Session::new(member, masters(options), fence_after(options), false);
     tasks.spawn(session.run(shutdown.clone()));
     let served =
@@ -150,11 +150,18 @@ fn machine(options: &Options, info: &bollard::models::SystemInfo, architecture: 
     }
 }
 
-/// Announces when the node runs short of memory or disk.
-async fn watch_pressure(member: Arc<Member>, dir: std::path::PathBuf, world: World, shutdown: CancellationToken) {
+/// Announces when the node runs short of memory or disk, or loses its engine.
+async fn watch_pressure(
+    member: Arc<Member>,
+    dir: std::path::PathBuf,
+    docker: bollard::Docker,
+    world: World,
+    shutdown: CancellationToken,
+) {
     let mut shown = Pressure::default();
     loop {
-        let now = Pressure::now(&dir);
+        let answer = tokio::time::timeout(PRESSURE_EVERY, docker.ping()).await;
+        let now = Pressure { engine: !matches!(answer, Ok(Ok(_))), ..Pressure::now(&dir) };
         if now != shown {
             shown = now;
             let conditions = node::conditions(now, world.now());

@@ -22,6 +22,8 @@ pub mod runtime;
 pub mod session;
 pub mod simulated;
 pub mod state;
+#[cfg(test)]
+mod test_certificates;
 mod tls;
 
 pub use agent::{Agent, docker_available, remove_cluster_containers, remove_cluster_containers_at};

@@ -93,3 +93,70 @@ impl AgentStreams for Streams {
         Ok(Response::new(Box::pin(chunks)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use barque_proto::v1::agent_streams_client::AgentStreamsClient;
+    use bytes::Bytes;
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+    use super::*;
+    use crate::runtime::{LogStream, Update};
+    use crate::test_certificates::{Certificates, certificates};
+
+    struct Talker;
+
+    #[async_trait]
+    impl PodRuntime for Talker {
+        fn cluster(&self, _cluster_id: &str) {}
+
+        fn update(self: Arc<Self>, _node: &str, _update: Update) {}
+
+        async fn logs(self: Arc<Self>, request: LogsRequest) -> Result<LogStream, Status> {
+            let line = Ok(Bytes::from(format!("{}\n", request.container).repeat(MAX_CHUNK)));
+            Ok(Box::pin(futures::stream::iter([line, Err(Status::unavailable("cut"))])))
+        }
+    }
+
+    async fn read(all: &Certificates, port: u16, organization: &str, node: &str) -> Result<usize, Status> {
+        let (cert, key) = all.issue("reader", organization, "reader");
+        let tls = ClientTlsConfig::new()
+            .domain_name("n")
+            .ca_certificate(Certificate::from_pem(&all.ca))
+            .identity(Identity::from_pem(cert, key));
+        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).expect("an address");
+        let channel = endpoint.tls_config(tls).expect("good certificates").connect().await.expect("connects");
+        let request = LogsRequest { node_name: node.to_owned(), container: "a".into(), ..Default::default() };
+        let mut chunks = AgentStreamsClient::new(channel).logs(request).await?.into_inner();
+        let mut bytes = 0;
+        loop {
+            match chunks.message().await {
+                Ok(Some(chunk)) => bytes += chunk.data.len(),
+                Ok(None) => return Ok(bytes),
+                Err(status) if status.message() == "cut" => return Ok(bytes),
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_masters_read_and_only_here() {
+        let all = certificates();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let shutdown = CancellationToken::new();
+        let (tls, token) = (all.tls(), shutdown.clone());
+        let server =
+            tokio::spawn(async move { serve(listener, &tls, Arc::new(Talker), vec!["n".to_owned()], token).await });
+        assert_eq!(read(&all, port, "system:masters", "n").await.expect("may read"), 2 * MAX_CHUNK);
+        let refused = read(&all, port, "system:nodes", "n").await.expect_err("no master");
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        let elsewhere = read(&all, port, "system:masters", "m").await.expect_err("another node");
+        assert_eq!(elsewhere.code(), tonic::Code::NotFound);
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(10), server).await.expect("ends").expect("runs").expect("well");
+    }
+}

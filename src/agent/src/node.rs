@@ -147,6 +147,8 @@ pub struct Pressure {
     pub memory: bool,
     /// Disk.
     pub disk: bool,
+    /// The container engine does not answer.
+    pub engine: bool,
 }
 
 impl Pressure {
@@ -160,11 +162,11 @@ impl Pressure {
             let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?.to_owned();
             line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
         });
-        Self { memory: memory.is_some_and(|bytes| bytes < MIN_FREE_MEMORY), disk }
+        Self { memory: memory.is_some_and(|bytes| bytes < MIN_FREE_MEMORY), disk, engine: false }
     }
 }
 
-/// The conditions of a node that works.
+/// The conditions of a node.
 pub fn conditions(pressure: Pressure, now: Timestamp) -> Vec<NodeCondition> {
     let condition = |kind: &str, status: bool, reason: &str, message: &str| NodeCondition {
         type_: kind.to_owned(),
@@ -188,7 +190,11 @@ pub fn conditions(pressure: Pressure, now: Timestamp) -> Vec<NodeCondition> {
             condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
         },
         condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+        if pressure.engine {
+            condition("Ready", false, "KubeletNotReady", "container runtime is down")
+        } else {
+            condition("Ready", true, "KubeletReady", "kubelet is posting ready status")
+        },
     ]
 }
 

@@ -7,6 +7,7 @@ pub mod labels;
 mod logs;
 pub mod pause;
 mod probe;
+mod start;
 pub mod volumes;
 mod worker;
 

@@ -20,10 +20,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::*;
 use crate::assignments::{Assignments, PodChange};
 use crate::node;
-use crate::options::{Options, Tls};
+use crate::options::Options;
 use crate::outbox::Outbox;
 use crate::runtime::{LogStream, PodRuntime, Update};
 use crate::state::StateFile;
+use crate::test_certificates::{Certificates, certificates};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,44 +74,7 @@ impl Conversation {
     }
 }
 
-struct Certificates {
-    dir: tempfile::TempDir,
-    ca: String,
-    server: (String, String),
-}
-
-fn certificates() -> Certificates {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-    let dir = tempfile::tempdir().expect("a directory");
-    let ca_key = KeyPair::generate().expect("a key");
-    let mut ca = CertificateParams::new(Vec::<String>::new()).expect("parameters");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(DnType::CommonName, "test CA");
-    let ca_cert = ca.self_signed(&ca_key).expect("signs");
-    let issuer = Issuer::new(ca, ca_key);
-    let issue = |name: &str, sans: &[&str]| {
-        let key = KeyPair::generate().expect("a key");
-        let sans: Vec<String> = sans.iter().map(|san| (*san).to_owned()).collect();
-        let mut params = CertificateParams::new(sans).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        let cert = params.signed_by(&key, &issuer).expect("signs");
-        (cert.pem(), key.serialize_pem())
-    };
-    let server = issue("master", &["barque-master"]);
-    let agent = issue("system:node:n", &["n"]);
-    for (name, text) in [("ca.crt", &ca_cert.pem()), ("agent.crt", &agent.0), ("agent.key", &agent.1)] {
-        std::fs::write(dir.path().join(name), text).expect("written");
-    }
-    Certificates { dir, ca: ca_cert.pem(), server }
-}
-
 impl Certificates {
-    fn tls(&self) -> Tls {
-        let path = |name: &str| self.dir.path().join(name);
-        Tls { ca: path("ca.crt"), cert: path("agent.crt"), key: path("agent.key"), ..Tls::default() }
-    }
-
     /// A master: its address, its conversations, and what ends it when dropped.
     async fn master(&self) -> (SocketAddr, mpsc::Receiver<Conversation>, AbortOnDropHandle<()>) {
         let (conversations, heard) = mpsc::channel(16);
