@@ -12,6 +12,7 @@ pub mod disk;
 pub mod envelope;
 pub mod error;
 pub mod log;
+mod manifest;
 pub mod options;
 pub mod peers;
 pub mod state;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope;
 use crate::error::OpenError;
 use crate::log::tail::{Tail, TailMark};
+use crate::manifest;
 use crate::types::{Entry, LogId, Vote, term_of};
 
 pub(crate) const VOTE_KEY: &[u8] = b"vote";
@@ -71,6 +72,9 @@ fn options(write_buffer_bytes: usize, create: bool) -> Options {
 
 /// Opens the database alone.
 pub(crate) fn open_database(path: &Path, write_buffer_bytes: usize, create: bool) -> Result<DB, OpenError> {
+    if !create {
+        manifest::check(path)?;
+    }
     DB::open(&options(write_buffer_bytes, create), path).map_err(|error| OpenError::database(path, error))
 }
 

@@ -106,7 +106,9 @@ fn harm(file: &Path, position: f64, bit: u8, cut: bool) {
 }
 
 fn run<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    // A case costs a copy of a database: a smaller example is not worth it.
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
+    let mut runner = TestRunner::new(config);
     runner.run(&strategy, test).unwrap();
 }
 
