@@ -330,7 +330,13 @@ async fn a_pod_lives_survives_its_agent_and_dies() {
     let changes = vec![PodChange::Remove(bench.uid())];
     Arc::clone(&bench.node().runtime).update("n", Update { changes, assigned: None });
     bench.no_containers().await;
-    assert!(!bench.dir.path().join("pods").join(bench.uid()).exists());
+    // The directory goes after the containers.
+    let directory = bench.dir.path().join("pods").join(bench.uid());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while directory.exists() {
+        assert!(tokio::time::Instant::now() < deadline, "the Pod's directory stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

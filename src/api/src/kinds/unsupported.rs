@@ -19,6 +19,7 @@ const POD: &[PodFeature] = &[
     ("resourceClaims", |s| is_some(s.resource_claims.as_ref())),
     ("ephemeralContainers", |s| is_some(s.ephemeral_containers.as_ref())),
     ("resources", |s| s.resources.as_ref().is_some_and(|r| r.limits.is_some() || r.requests.is_some())),
+    ("imagePullSecrets", |s| is_some(s.image_pull_secrets.as_ref())),
     ("setHostnameAsFQDN", |s| s.set_hostname_as_fqdn == Some(true)),
     ("os.name: windows", |s| s.os.as_ref().is_some_and(|os| os.name == "windows")),
     ("securityContext.appArmorProfile: Localhost", |s| {
