@@ -453,10 +453,7 @@ async fn errors(k: &Kubectl, shop_k: &Kubectl) {
         "Error from server (NotFound): pods \"none\" not found"
     );
     contains(&k.run("get nonsenses").await.fails(), &["the server doesn't have a resource type \"nonsenses\""]);
-    contains(
-        &shop_k.run("create configmap settings").await.fails(),
-        &["Error from server (AlreadyExists)", "configmaps \"settings\" already exists"],
-    );
+    contains(&shop_k.run("create configmap settings").await.fails(), &["configmaps \"settings\" already exists"]);
     contains(&k.run("create namespace Not_Valid").await.fails(), &["is invalid", "metadata.name"]);
     let typo = shop().replace("replicas: 3", "replicsa: 3");
     let refused = k.with_input(&["apply", "-f", "-"], &typo).await.fails();
@@ -557,11 +554,12 @@ async fn curl(cluster: &Cluster) {
     .await;
     contains(&answer, &["kind: ConfigMap", "name: by-curl", "uid: ", "201 application/yaml"]);
     let one = format!("{collection}/by-curl");
-    contains(&call(&["-H", "Accept: application/yaml", &one]).await, &["data:\n  a: \"1\"\n"]);
+    let answer: Value = serde_yaml::from_str(&call(&["-H", "Accept: application/yaml", &one]).await).unwrap();
+    assert_eq!(answer["data"]["a"], "1");
     let changed = yaml.replace("\"1\"", "\"2\"");
     let put = call(&["-X", "PUT", "--data-binary", &changed, "-H", "Content-Type: application/yaml", &one]).await;
     assert_eq!(json(&put)["data"]["a"], "2");
-    contains(&call(&["-X", "DELETE", &one]).await, &["\"status\":\"Success\""]);
+    assert_eq!(json(&call(&["-X", "DELETE", &one]).await)["status"], "Success");
 }
 
 async fn delete_namespace(k: &Kubectl) {
