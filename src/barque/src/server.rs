@@ -11,6 +11,7 @@ use barque_raft::{Bounds, Member, MembershipError, OpenError, PeerTls, RaftStore
 use barque_runtime::{Client, run_duties};
 use barque_store::{MasterId, Store};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -95,7 +96,8 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let peer_tls = PeerTls::from_pem(authority.as_bytes(), certificate.as_bytes(), key.as_bytes())?;
     let cluster = listen(config.cluster.listen).await?;
     let api_listener = listen(config.api.listen).await?;
-    let store = open_replica(&config, &authority, peer_tls.clone()).await?;
+    let raft = RaftRuntime::new().map_err(ServerError::Serve)?;
+    let store = raft.run(open_replica(config.clone(), authority.clone(), peer_tls.clone())).await??;
 
     // The write pipeline, and the door of the leader duties into it.
     let world = World::system();
@@ -169,6 +171,37 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     result
 }
 
+/// Threads of their own for Raft and the cluster port: no long list and no
+/// slow admission may delay a heartbeat.
+struct RaftRuntime(Option<tokio::runtime::Runtime>);
+
+/// Threads of the runtime.
+const RAFT_THREADS: usize = 2;
+
+impl RaftRuntime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Self(Some(builder.worker_threads(RAFT_THREADS).thread_name("raft").enable_all().build()?)))
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.0.as_ref().expect("only dropping takes it").spawn(work)
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, ServerError> {
+        self.spawn(work).await.map_err(|error| ServerError::Stopped(error.to_string()))
+    }
+}
+
+impl Drop for RaftRuntime {
+    fn drop(&mut self) {
+        // A runtime must not be dropped inside another one.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
 }
@@ -182,10 +215,10 @@ fn members(config: &ServerConfig) -> Vec<Member> {
     config.members.iter().map(member).collect()
 }
 
-async fn open_replica(config: &ServerConfig, authority: &str, tls: PeerTls) -> Result<RaftStore, ServerError> {
-    let cluster_id = pki::cluster_id(authority);
+async fn open_replica(config: ServerConfig, authority: String, tls: PeerTls) -> Result<RaftStore, ServerError> {
+    let cluster_id = pki::cluster_id(&authority);
     let mut options = barque_raft::Options::new(MasterId(config.id), &config.name, cluster_id, &config.data_dir, tls);
-    options.peers = members(config);
+    options.peers = members(&config);
     let t = &config.timings;
     options.timings = Timings {
         heartbeat: Duration::from_millis(t.heartbeat_ms),

@@ -82,8 +82,11 @@ impl DiskGuard {
         self.reserve.store(reserve, Ordering::Relaxed);
         self.free.store(space.free, Ordering::Relaxed);
         let was_low = self.low.load(Ordering::Relaxed);
+        // Ballasts that were given back (masters may share a file system) look
+        // like room and are not: they must fit in again first.
+        let owed = if *self.ballast.lock() { 0 } else { reserve.saturating_mul(2) };
         let is_low = if was_low {
-            space.free < reserve.saturating_add(reserve / 4)
+            space.free < reserve.saturating_add(reserve / 4).saturating_add(owed)
         } else {
             space.free < reserve || self.failed.load(Ordering::Relaxed)
         };

@@ -78,8 +78,11 @@ impl WorkQueue {
             let failures = self.failures.entry(key.clone()).or_insert(0);
             let pause = BACKOFF_BASE.saturating_mul(1 << (*failures).min(16)).min(BACKOFF_CAP);
             *failures += 1;
-            self.again.remove(key);
             self.add_at(key.clone(), now + pause);
+            // What has changed since the pass began need not wait.
+            if self.again.remove(key) {
+                self.add(key.clone());
+            }
         } else {
             self.failures.remove(key);
             if self.again.remove(key) {

@@ -1,7 +1,7 @@
 //! Runs a controller: list, then follow changes without a gap; one queue;
 //! several reconciliations at once, never two of one key.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,15 +35,20 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
     let started = Instant::now();
     let mut next_resync = started + controller.resync();
     let filter = Arc::new(EventFilter::default());
+    // Which key a task works on, for the case that it panics.
+    let mut working: HashMap<tokio::task::Id, ObjectName> = HashMap::new();
     loop {
         if context.token.is_revoked() {
             return;
         }
         while tasks.len() < controller.concurrency() {
             let Some(key) = queue.take(Instant::now()) else { break };
-            tasks.spawn(pass(Arc::clone(&controller), context.clone(), Arc::clone(&filter), started, key));
+            let work = pass(Arc::clone(&controller), context.clone(), Arc::clone(&filter), started, key.clone());
+            working.insert(tasks.spawn(work).id(), key);
         }
-        let wake = queue.next_due().map_or(next_resync, |due| due.min(next_resync));
+        // A key that is due while nobody is free waits for the next task to end.
+        let due = if tasks.len() < controller.concurrency() { queue.next_due() } else { None };
+        let wake = due.map_or(next_resync, |due| due.min(next_resync));
         tokio::select! {
             () = context.token.revoked() => return,
             changed = revisions.changed() => {
@@ -55,7 +60,11 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
                     seen = enqueue_everything(controller.as_ref(), &context, &mut queue).await;
                 }
             }
-            Some(done) = tasks.join_next() => {
+            Some(done) = tasks.join_next_with_id() => {
+                let done = done.map(|(id, result)| {
+                    working.remove(&id);
+                    result
+                });
                 match done {
                     Ok((key, Ok(again))) => {
                         // What the pass itself wrote is looked at in the next one.
@@ -76,10 +85,11 @@ pub async fn run_controller(controller: Arc<dyn Controller>, context: DutyContex
                         queue.done(&key, true, Instant::now());
                     }
                     Err(failure) => {
-                        // A panic: the key stays marked active, which keeps a
-                        // poisonous object from spinning; the resync of the
-                        // next leader or restart looks at it again.
-                        warn!(controller = controller.name(), %failure, "reconciliation panicked");
+                        // A panic: the back-off keeps a poisonous object from spinning.
+                        warn!(controller = controller.name(), %failure, "reconciliation panicked, will retry");
+                        if let Some(key) = working.remove(&failure.id()) {
+                            queue.done(&key, true, Instant::now());
+                        }
                     }
                 }
             }

@@ -24,6 +24,9 @@ pub(super) enum BodyError {
 /// an HTTP/2 stream that is reset under it may lose the answer altogether.
 const DISCARDED_LIMITS: usize = 4;
 
+/// Longest pause of a client whose body is being thrown away.
+const DISCARD_PAUSE: Duration = Duration::from_millis(250);
+
 /// Reads a whole body.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout: Duration) -> Result<Bytes, BodyError> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
@@ -37,7 +40,8 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout:
             }
         }
         let mut room = limit.saturating_mul(DISCARDED_LIMITS);
-        while let Some(Ok(frame)) = body.frame().await {
+        // One that sends nothing (it waits for a 100, say) is answered soon.
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, body.frame()).await {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             let Some(left) = room.checked_sub(bytes) else { break };
             room = left;

@@ -25,6 +25,9 @@ use super::query::ListOptions;
 use super::select::Selector;
 use crate::pipeline::{Consistency, Target};
 
+/// Longest life of a watch, whatever the client asks for.
+const MAX_WATCH_SECONDS: u64 = 86_400;
+
 /// Frames that wait for a slow reader, besides what the connection buffers.
 const CHANNEL_FRAMES: usize = 16;
 /// Changes read from the history in one go.
@@ -98,7 +101,7 @@ impl Api {
 
     fn watch_lifetime(&self, options: &ListOptions) -> Duration {
         match options.timeout_seconds {
-            Some(seconds @ 1..) => Duration::from_secs(seconds),
+            Some(seconds @ 1..) => Duration::from_secs(seconds.min(MAX_WATCH_SECONDS)),
             _ => {
                 // Jittered, so that the watches of one moment do not all come
                 // back in one moment.

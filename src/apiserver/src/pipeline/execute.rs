@@ -93,6 +93,11 @@ impl Pipeline {
                 return answer;
             }
         }
+        if context.dry_run {
+            // Nothing is proposed that would find out about an old snapshot.
+            self.barrier(deadline).await?;
+            fresh = true;
+        }
         loop {
             let snapshot = self.store.view().snapshot();
             let plan = match plan(&snapshot) {
@@ -167,9 +172,10 @@ impl Pipeline {
     }
 
     fn first_record(&self, results: Vec<OpResult>, target: &Target) -> Result<Arc<Record>, StatusError> {
-        let record = results.into_iter().next().and_then(|result| result.record);
-        record
-            .or_else(|| self.store.view().snapshot().get(&target.key()).cloned())
+        let first = results.into_iter().next();
+        let now = || self.store.view().snapshot().get(&target.key()).cloned();
+        first
+            .and_then(|result| result.record.or_else(|| now().filter(|record| record.revision() == result.revision)))
             .ok_or_else(|| StatusError::expired("the request was applied before, but its answer is no longer kept"))
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope;
 use crate::error::OpenError;
 use crate::log::tail::{Tail, TailMark};
-use crate::manifest;
+use crate::records;
 use crate::types::{Entry, LogId, Vote, term_of};
 
 pub(crate) const VOTE_KEY: &[u8] = b"vote";
@@ -73,7 +73,8 @@ fn options(write_buffer_bytes: usize, create: bool) -> Options {
 /// Opens the database alone.
 pub(crate) fn open_database(path: &Path, write_buffer_bytes: usize, create: bool) -> Result<DB, OpenError> {
     if !create {
-        manifest::check(path)?;
+        records::check_manifest(path)?;
+        records::cut_torn_ends(path)?;
     }
     DB::open(&options(write_buffer_bytes, create), path).map_err(|error| OpenError::database(path, error))
 }

@@ -232,7 +232,9 @@ impl Flusher {
         options.set_sync(group.sync);
         let mut attempts = 0;
         loop {
-            if !group.done.is_empty() || group.sync {
+            // Votes are small and must get through: without them nobody leads,
+            // and without a leader there are no reads either.
+            if group.bytes > 0 {
                 self.wait_for_room()?;
             }
             let failure = match &*self.shared.database() {
@@ -242,7 +244,12 @@ impl Flusher {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                None => return Err(io::Error::other("the log is closed")),
+                None if self.shared.is_stopping() => return Err(io::Error::other("the log is closed")),
+                // Reopening found no room: it is tried again below.
+                None => {
+                    self.reopen_when_there_is_room()?;
+                    continue;
+                }
             };
             if !is_no_space(&failure) {
                 error!(error = %failure, "writing the log failed");
@@ -281,6 +288,16 @@ impl Flusher {
         std::thread::sleep(FULL_RETRY);
         if self.shared.is_stopping() {
             return Err(io::Error::other("stopped while the disk was full"));
+        }
+        Ok(())
+    }
+
+    /// After a reopening that failed itself.
+    fn reopen_when_there_is_room(&self) -> io::Result<()> {
+        self.pause()?;
+        self.shared.disk().check();
+        if !self.shared.disk().is_exhausted() {
+            self.reopen();
         }
         Ok(())
     }

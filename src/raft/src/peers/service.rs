@@ -290,6 +290,7 @@ impl Peers for PeerService {
             applied_index: status.applied_index.unwrap_or(0),
             revision: status.revision.0,
             role: status.role.as_str().to_owned(),
+            disk_low: self.core.disk.is_low(),
             digests: digests
                 .into_iter()
                 .map(|(log_index, digest)| StateDigest { log_index, digest: digest.0 })

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, seal};
 use crate::error::OpenError;
-use crate::manifest;
+use crate::records;
 use crate::state::digest::Digest;
 use crate::types::{LogId, Membership};
 
@@ -146,7 +146,7 @@ fn options(write_buffer_bytes: usize) -> Options {
 /// Opens the database.
 pub fn open(path: &Path, write_buffer_bytes: usize) -> Result<DB, OpenError> {
     if path.join("CURRENT").exists() {
-        manifest::check(path)?;
+        records::check_manifest(path)?;
     }
     DB::open(&options(write_buffer_bytes), path).map_err(|error| OpenError::database(path, error))
 }

@@ -118,19 +118,43 @@ pub(crate) async fn watch_disk(core: Arc<Core>) {
         if tokio::task::spawn_blocking(move || disk.check()).await.is_err() {
             return;
         }
-        let slow = core.log.writing_for() > core.timings.slow_disk;
         let leads = core.leadership.borrow().leader == Some(core.id);
         let paused = handed_over.is_some_and(|at| at.elapsed() < HAND_OVER_PAUSE);
-        if slow && leads && !paused {
+        if !leads || paused {
+            continue;
+        }
+        let heir = if core.disk.is_low() {
+            // Only to one whose disk is known to have room: the others' may be
+            // as full, and a leader that hands over serves no reads meanwhile.
+            heir_with_room(&core).await
+        } else if core.log.writing_for() > core.timings.slow_disk {
+            core.best_heir()
+        } else {
+            None
+        };
+        if let Some(heir) = heir {
             handed_over = Some(Instant::now());
-            if let Some(heir) = core.best_heir() {
-                warn!(%heir, "the disk does not finish a write: handing leadership over");
-                if core.raft.trigger().transfer_leader(heir.0).await.is_err() {
-                    return;
-                }
+            warn!(%heir, "the disk is full or does not finish a write: handing leadership over");
+            if core.raft.trigger().transfer_leader(heir.0).await.is_err() {
+                return;
             }
         }
     }
+}
+
+/// The voter closest to our log among those whose disks have room.
+async fn heir_with_room(core: &Core) -> Option<MasterId> {
+    let mut candidates: Vec<_> =
+        core.status().members.into_iter().filter(|m| m.voter && m.connected && m.member.id != core.id).collect();
+    candidates.sort_by_key(|m| m.lag.unwrap_or(u64::MAX));
+    for candidate in candidates {
+        let Some(mut client) = core.links.get(candidate.member.id).and_then(|link| link.client()) else { continue };
+        let reply = timeout(DESCRIBE_TIMEOUT, client.describe(DescribeRequest {})).await;
+        if reply.is_ok_and(|reply| reply.is_ok_and(|reply| !reply.into_inner().disk_low)) {
+            return Some(candidate.member.id);
+        }
+    }
+    None
 }
 
 /// Compares the digests of the state with those of the peers.

@@ -143,7 +143,10 @@ impl Core {
         let mut perhaps = false;
         let mut leadership = self.leadership.subscribe();
         loop {
-            self.check_alive()?;
+            if let Err(stopped) = self.check_alive() {
+                // What may be in a log already must not be called undone.
+                return Err(if perhaps { StoreError::OutcomeUnknown } else { stopped });
+            }
             let now = *leadership.borrow_and_update();
             if let Some(stale) = stale_term(&txn, now.term)
                 && !perhaps
@@ -229,8 +232,8 @@ impl Waiting {
     /// Waits for the answer, but not beyond the deadline, nor after the
     /// leader was overtaken: its answer may never come.
     async fn unless(mut self, overtaken: impl Future<Output = ()>) -> Attempt {
-        if let Err(refusal) = self.queued {
-            return Attempt::Refused(refusal);
+        if let Err(refusal) = &self.queued {
+            return Attempt::Refused(refusal.clone());
         }
         tokio::select! {
             biased;
@@ -273,7 +276,7 @@ pub(crate) async fn run_local(core: Arc<Core>, mut queue: mpsc::Receiver<Pending
         for pending in waiting {
             if leadership.leader != Some(core.id) {
                 pending.answer(Attempt::NotProposed);
-            } else if core.disk.is_low() && adds_data(&pending.txn) {
+            } else if core.disk.is_exhausted() || (core.disk.is_low() && adds_data(&pending.txn)) {
                 pending.answer(Attempt::Refused(Refusal::DiskFull(core.disk.message())));
             } else if let Some(stale) = stale_term(&pending.txn, leadership.term).filter(|_| !pending.retry) {
                 pending.answer(Attempt::Done(stale, 0));
@@ -359,7 +362,15 @@ async fn forward(core: &Core, leader: Option<MasterId>, waiting: Vec<Pending>) {
         callers.push(pending.answer);
     }
     let request = ForwardRequest { wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), txns };
-    let reply = timeout_at(deadline, client.propose(envelope(&request))).await;
+    // A leader that is paused or cut off answers nobody: its callers' slots are
+    // wanted for its successor.
+    let mut watched = core.leadership.subscribe();
+    let reply = tokio::select! {
+        reply = timeout_at(deadline, client.propose(envelope(&request))) => reply,
+        _ = watched.wait_for(|now| now.leader.is_some() && now.leader != leader) => {
+            Ok(Err(tonic::Status::cancelled("the leader was overtaken")))
+        }
+    };
     let results = match reply {
         Ok(Ok(reply)) => content::<ForwardReply>(reply.get_ref()).map(|reply| reply.results).ok(),
         Ok(Err(status)) => {

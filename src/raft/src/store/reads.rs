@@ -60,7 +60,13 @@ pub(crate) async fn run(core: Arc<Core>, mut readers: mpsc::Receiver<Reader>) {
         let core = Arc::clone(&core);
         tokio::spawn(async move {
             let _slot = slot;
-            let index = timeout(ROUND_TIMEOUT, core.round()).await.ok().flatten();
+            let asked = core.leadership.borrow().leader;
+            let mut watched = core.leadership.subscribe();
+            let index = tokio::select! {
+                index = timeout(ROUND_TIMEOUT, core.round()) => index.ok().flatten(),
+                // A leader that was overtaken may never answer.
+                _ = watched.wait_for(|now| now.leader.is_some() && now.leader != asked) => None,
+            };
             for reader in waiting {
                 let _ = reader.send(index);
             }

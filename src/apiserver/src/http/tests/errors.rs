@@ -1,3 +1,5 @@
+//! What clients are told when they ask for the wrong thing.
+
 use axum::body::Body;
 use barque_store::Limits;
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Lists: paging, selectors, revisions, tables.
+
 use std::io::Read;
 
 use axum::body::Body;

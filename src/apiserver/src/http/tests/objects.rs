@@ -1,3 +1,5 @@
+//! Single objects over HTTP: reading, writing, content types.
+
 use axum::body::Body;
 use http::Method;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! The server on a real socket: TLS, limits, draining.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Watches: order, bookmarks, selectors, expiry.
+
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};

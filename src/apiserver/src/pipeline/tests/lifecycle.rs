@@ -1,3 +1,5 @@
+//! Deletion, finalizers, namespaces.
+
 use barque_api::Reason;
 use barque_store::Store;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Binding and eviction.
+
 use barque_api::Reason;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Allocation of addresses and ports.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Creates, updates and patches.
+
 use std::sync::Arc;
 
 use barque_api::Reason;
