@@ -126,7 +126,7 @@ impl Core {
             members,
             last_log_index: metrics.last_log_index,
             applied_index: meta.applied.map(|id| id.index),
-            snapshot_index: metrics.snapshot.map(|id| id.index),
+            snapshot_index: self.state.snapshot().map(|id| id.index),
             purged_index: metrics.purged.map(|id| id.index),
             revision: meta.revision,
             digest: meta.digest,
