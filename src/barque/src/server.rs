@@ -26,6 +26,9 @@ use crate::{duties, parent, pki, sessions, shutdown, tls};
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between looks at the token file.
 const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(2);
+/// Period of pings on connections of the cluster port, and how long an answer
+/// may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Streams of one connection on the cluster port: a process of simulated
 /// nodes opens one for each.
 const MAX_CLUSTER_STREAMS: u32 = 20_000;
@@ -112,6 +115,9 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let router = tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_CLUSTER_STREAMS)
         .tcp_nodelay(true)
+        // A host that vanished says no goodbye.
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(store.peer_service())
         .add_service(agents.service());
     let cluster_token = CancellationToken::new();

@@ -167,7 +167,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         wait_until_ready(&observer, &layout).await?;
         introduce(&args, &layout, &observer, with_docker);
         loop {
-            observer.look().await?;
+            observer.look().await;
             sleep(OBSERVE_PERIOD).await;
         }
     };
@@ -180,14 +180,14 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
     proxy.abort();
     control.abort();
     stop(&layout, &processes).await;
-    observer.look().await?;
+    observer.look().await;
     result
 }
 
 async fn wait_until_ready(observer: &Observer, layout: &Layout) -> Result<(), DevError> {
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
-        observer.look().await?;
+        observer.look().await;
         let missing = observer.missing().await;
         match missing {
             None => return Ok(()),

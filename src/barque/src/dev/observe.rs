@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barque_proto::v1::peers_client::PeersClient;
@@ -46,6 +47,10 @@ pub struct Observer {
     api: reqwest::Client,
     serving: watch::Sender<Vec<SocketAddr>>,
     seen: SyncMutex<Vec<Seen>>,
+    /// What cluster.json says.
+    written: SyncMutex<Vec<Seen>>,
+    /// The last attempt to write it succeeded.
+    file_is_good: AtomicBool,
 }
 
 impl Observer {
@@ -77,11 +82,9 @@ impl Observer {
         self.seen.lock().clone()
     }
 
-    /// Looks at all members once, and writes cluster.json if anything changed.
-    ///
-    /// # Errors
-    /// When cluster.json cannot be written.
-    pub async fn look(&self) -> Result<(), DevError> {
+    /// Looks at all members once, and writes cluster.json if anything changed;
+    /// if that is not possible now, the next look tries again.
+    pub async fn look(&self) {
         let answers = futures::future::join_all(self.peers.iter().map(describe)).await;
         let leader = answers.iter().flatten().filter(|a| a.role == "leader").max_by_key(|a| a.term).map(|a| a.node_id);
         let mut seen = Vec::new();
@@ -109,13 +112,21 @@ impl Observer {
             changed
         });
         let path = self.layout.dir.join("cluster.json");
-        if *self.seen.lock() != seen || !path.exists() {
+        if *self.written.lock() != seen || !path.exists() {
             let mut text = serde_json::to_vec_pretty(&seen).expect("plain data");
             text.push(b'\n');
-            files::write(&path, &text)?;
-            *self.seen.lock() = seen;
+            let written = files::write(&path, &text);
+            if let Err(error) = &written
+                && self.file_is_good.swap(false, Ordering::Relaxed)
+            {
+                eprintln!("{error}: {}; will try again", error.source);
+            }
+            if written.is_ok() {
+                self.file_is_good.store(true, Ordering::Relaxed);
+                *self.written.lock() = seen.clone();
+            }
         }
-        Ok(())
+        *self.seen.lock() = seen;
     }
 
     /// What is missing until the cluster is ready, for people; `None` when it
