@@ -160,7 +160,8 @@ async fn turns(
         let name = if operation == Operation::Create { "etcd put" } else { "etcd get" };
         add_samples(report, name, clients, &theirs)
     });
-    Ok(Row { name: format!("{}, {clients} clients", operation.name()), barque, etcd })
+    let plural = if clients == 1 { "" } else { "s" };
+    Ok(Row { name: format!("{}, {clients} client{plural}", operation.name()), barque, etcd })
 }
 
 fn table(rows: &[Row]) -> String {

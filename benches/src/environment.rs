@@ -16,12 +16,14 @@ pub fn describe() -> Value {
         "cpu": field(&read("/proc/cpuinfo"), "model name"),
         "memory": field(&read("/proc/meminfo"), "MemTotal"),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "binary": barque_tests::process::barque(),
         "commit": output("git", &["rev-parse", "--short", "HEAD"]),
         "etcd": output("etcd", &["--version"]).map(|text| text.lines().next().unwrap_or_default().to_owned()),
     })
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = std::process::Command::new(program).args(arguments).output().ok()?;
+    let mut command = std::process::Command::new(program);
+    let output = command.args(arguments).current_dir(barque_tests::workspace_root()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -126,9 +126,11 @@ async fn gap(clients: &[Client], path: &str, pid: u32) -> Result<Duration, Strin
     if !barque_tests::process::signal(pid, Signal::SIGKILL) {
         return Err(format!("cannot kill process {pid}"));
     }
+    // Only writes that the dead leader cannot have taken count.
+    let dead = Instant::now();
     let first = tokio::time::timeout(GIVE_UP, async {
         while let Some((sent, answered)) = acknowledged.recv().await {
-            if sent >= killed {
+            if sent >= dead {
                 return Some(answered - killed);
             }
         }
