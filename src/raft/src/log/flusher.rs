@@ -237,15 +237,18 @@ impl Flusher {
             if group.bytes > 0 {
                 self.wait_for_room()?;
             }
-            let failure = match &*self.shared.database() {
-                // The batch is applied again as a whole: all its operations
-                // are idempotent.
-                Some(db) => match db.write_opt(WriteBatch::from_data(group.batch.data()), &options) {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
+            // The batch is applied again as a whole: all its operations are
+            // idempotent. The database must not be held while it is reopened.
+            let written = self
+                .shared
+                .database()
+                .as_ref()
+                .map(|db| db.write_opt(WriteBatch::from_data(group.batch.data()), &options));
+            let failure = match written {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => error,
                 None if self.shared.is_stopping() => return Err(io::Error::other("the log is closed")),
-                // Reopening found no room: it is tried again below.
+                // Reopening found no room.
                 None => {
                     self.reopen_when_there_is_room()?;
                     continue;

@@ -9,22 +9,45 @@ use crate::group::{Group, PATIENCE, delete, eventually, put, revision_of, value_
 const RESERVE: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_of_the_leader_refuses_new_data_and_nothing_else() {
+async fn a_leader_without_room_hands_over_to_one_with_room() {
     let group = Group::start(3).await;
-    let leader = group.leader().await;
-    let follower = group.follower().await;
-    group.write_many(leader, "a", 10).await;
-    group.masters[&leader].disk.set_free(RESERVE / 2);
-    eventually("the leader sees its full disk", || group.store(leader).status().disk_full.then_some(())).await;
-    for id in [leader, follower] {
+    let full = group.leader().await;
+    group.write_many(full, "a", 10).await;
+    group.masters[&full].disk.set_free(RESERVE / 2);
+    let heir = eventually("another master leads", || {
+        let leadership = *group.store(full).leadership().borrow();
+        leadership.leader.map(|leader| leader.0).filter(|leader| *leader != full)
+    })
+    .await;
+    assert!(group.store(full).status().disk_full && !group.store(heir).status().disk_full);
+    revision_of(group.write(full, put("b", "x")).await.unwrap());
+    group.masters[&full].disk.set_free(RESERVE * 4);
+    group.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disks_refuse_new_data_and_nothing_else() {
+    let group = Group::start(3).await;
+    group.write_many(1, "a", 10).await;
+    for master in group.masters.values() {
+        master.disk.set_free(RESERVE / 2);
+    }
+    for id in 1..=3 {
+        eventually("it sees its full disk", || group.store(id).status().disk_full.then_some(())).await;
+    }
+    for id in 1..=3 {
         let refused = group.write(id, put("b", "x")).await;
         assert!(matches!(refused, Err(StoreError::DiskFull(_))), "{refused:?}");
         group.store(id).read_barrier(PATIENCE).await.unwrap();
         revision_of(group.write(id, delete(&format!("a{id}"))).await.unwrap());
     }
-    group.masters[&leader].disk.set_free(RESERVE * 4);
-    eventually("room again", || (!group.store(leader).status().disk_full).then_some(())).await;
-    revision_of(group.write(follower, put("b", "x")).await.unwrap());
+    for master in group.masters.values() {
+        master.disk.set_free(RESERVE * 4);
+    }
+    for id in 1..=3 {
+        eventually("it sees room again", || (!group.store(id).status().disk_full).then_some(())).await;
+    }
+    revision_of(group.write(2, put("b", "x")).await.unwrap());
     group.agree().await;
 }
 

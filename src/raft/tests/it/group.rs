@@ -102,7 +102,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(target: SocketAddr) -> Self {
+    async fn start(target: watch::Receiver<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let open = watch::Sender::new(true);
@@ -113,6 +113,7 @@ impl Proxy {
                 if !*state.borrow_and_update() {
                     continue;
                 }
+                let target = *target.borrow();
                 tokio::spawn(async move {
                     // An immediate reset is how a refused connection looks
                     // through a proxy.
@@ -150,7 +151,7 @@ impl Drop for Running {
 
 pub struct Master {
     pub disk: FakeDisk,
-    address: SocketAddr,
+    address: watch::Sender<SocketAddr>,
     dir: PathBuf,
     running: Option<Running>,
 }
@@ -189,9 +190,7 @@ impl Group {
         let root = tempfile::tempdir().unwrap();
         let mut masters = BTreeMap::new();
         for id in 1..=size {
-            // The port stays the master's own over restarts.
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
+            let address = watch::Sender::new(SocketAddr::from(([127, 0, 0, 1], 1)));
             let dir = root.path().join(format!("m{id}"));
             let master = Master { disk: FakeDisk::new(), address, dir, running: None };
             masters.insert(id, master);
@@ -199,7 +198,7 @@ impl Group {
         let mut proxies = BTreeMap::new();
         for from in 1..=size {
             for to in (1..=size).filter(|to| *to != from) {
-                proxies.insert((from, to), Proxy::start(masters[&to].address).await);
+                proxies.insert((from, to), Proxy::start(masters[&to].address.subscribe()).await);
             }
         }
         Self { masters, authority: Authority::new(), proxies, tune, _root: root }
@@ -210,7 +209,7 @@ impl Group {
     }
 
     pub fn member(&self, id: u64) -> Member {
-        let address = self.masters[&id].address.to_string();
+        let address = self.masters[&id].address.borrow().to_string();
         Member { id: MasterId(id), name: format!("master-{id}"), address }
     }
 
@@ -243,17 +242,20 @@ impl Group {
         let options = self.options(id);
         let tls = options.tls.clone();
         let probe = self.masters[&id].disk.probe();
-        let address = self.masters[&id].address;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let starting = runtime.spawn(async move {
             let store = RaftStore::open_with(options, probe).await.unwrap();
-            let listener = TcpListener::bind(address).await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
             let server = tonic::transport::Server::builder().add_service(store.peer_service());
             tokio::spawn(server.serve_with_incoming(incoming(listener, tls)));
-            store
+            (store, address)
         });
-        let store = starting.await.unwrap();
-        self.masters.get_mut(&id).unwrap().running = Some(Running { store, runtime: Some(runtime) });
+        let (store, address) = starting.await.unwrap();
+        let master = self.masters.get_mut(&id).unwrap();
+        // Proxies connect to wherever it is now.
+        master.address.send_replace(address);
+        master.running = Some(Running { store, runtime: Some(runtime) });
     }
 
     /// Ends a master without any farewell.
