@@ -69,7 +69,16 @@ impl Observer {
             })
             .collect::<Result<_, DevError>>()?;
         let api = tls::http_client(&layout.authority, &layout.administrator)?;
-        Ok(Self { peers, api, serving: watch::Sender::new(Vec::new()), seen: SyncMutex::default(), layout, processes })
+        Ok(Self {
+            peers,
+            api,
+            serving: watch::Sender::new(Vec::new()),
+            seen: SyncMutex::default(),
+            written: SyncMutex::default(),
+            file_is_good: AtomicBool::new(true),
+            layout,
+            processes,
+        })
     }
 
     /// Addresses of the masters that serve clients at the moment.
