@@ -17,6 +17,9 @@ use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
+/// A smaller reserve, in bytes, needs no ballast.
+const MIN_RESERVE: u64 = 4 << 10;
+
 /// Free and total space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -107,7 +110,7 @@ impl DiskGuard {
                 Ok(()) => *ballast = false,
                 Err(error) => error!(%error, "cannot give the disk reserve back"),
             }
-        } else if !*ballast && space.free > reserve.saturating_mul(2) {
+        } else if !*ballast && reserve >= MIN_RESERVE && space.free > reserve.saturating_mul(2) {
             match take_ballast(&self.dir, reserve / 2) {
                 Ok(()) => *ballast = true,
                 Err(error) => warn!(%error, "cannot set the disk reserve aside"),

@@ -332,6 +332,4 @@ fn sync_marker(marker: &File, dirty: &Receiver<()>) {
 pub(crate) fn is_no_space(error: &rocksdb::Error) -> bool {
     let text = error.to_string();
     text.contains("No space left") || text.contains("NoSpace") || text.contains("Disk quota exceeded")
-        // The state that a failed write leaves behind.
-        || text.contains("Background error") || text.contains("background error")
 }

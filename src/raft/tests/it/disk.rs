@@ -99,3 +99,50 @@ async fn followers_with_stuck_disks_answer_heartbeats() {
     revision_of(write.await.unwrap().unwrap());
     group.agree().await;
 }
+
+/// On a real file system that is really full: `SMALL_FS` names one of some
+/// 40 MiB, a tmpfs say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a small file system"]
+async fn a_write_that_finds_no_space_goes_on_when_there_is_some() {
+    let small = std::path::PathBuf::from(std::env::var("SMALL_FS").unwrap());
+    let mut group = Group::prepare(1, |options| {
+        options.data_dir = std::path::PathBuf::from(std::env::var("SMALL_FS").unwrap()).join("m1");
+        // No reserve that would step in before.
+        options.bounds.disk_reserve_bytes = 1;
+        options.bounds.write_buffer_bytes = 256 << 10;
+    })
+    .await;
+    group.run(1).await;
+    group.store(1).initialize(&[group.member(1)]).await.unwrap();
+    group.leader().await;
+    let store = group.store(1).clone();
+    let filler = small.join("filler");
+    for round in 0..3 {
+        let space = nix::sys::statvfs::statvfs(&small).unwrap();
+        let free = space.blocks_available() * space.fragment_size();
+        std::fs::write(&filler, vec![1; free as usize - (100 << 10)]).unwrap();
+        let writer = store.clone();
+        let writing = tokio::spawn(async move {
+            for n in 0..100 {
+                let value = format!("{round}-{n}-").repeat(3000);
+                revision_of(writer.propose(put(&format!("n{n}"), &value), PATIENCE).await.unwrap());
+            }
+        });
+        eventually("no space is left", || {
+            let space = nix::sys::statvfs::statvfs(&small).unwrap();
+            (space.blocks_available() < 4 || store.status().disk_full).then_some(())
+        })
+        .await;
+        store.read_barrier(PATIENCE).await.unwrap();
+        std::fs::remove_file(&filler).unwrap();
+        writing.await.unwrap();
+        assert!(store.status().failure.is_none());
+    }
+    let revision = store.view().revision();
+    drop(store);
+    group.kill(1).await;
+    group.run(1).await;
+    group.leader().await;
+    assert_eq!(group.store(1).read_barrier(PATIENCE).await.unwrap(), revision);
+}
