@@ -30,7 +30,7 @@ fn row(
     }
 }
 
-fn registry() -> Registry {
+pub(super) fn registry() -> Registry {
     let mut pods = row("", "v1", "Pod", "pods", true);
     let sub = |name, group, version, kind, verbs| Subresource { name, group, version, kind, verbs };
     pods.subresources = vec![

@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 
 use super::Api;
 use super::handle::{Call, no_such_resource};
-use super::negotiate::{Offer, accepted, accepts_aggregated};
+use super::negotiate::{GNOSTIC_TYPE, Offer, accepted, accepts_aggregated, accepts_gnostic};
 use super::path::Discovery;
 use super::present::encode;
-use super::respond::json_response;
+use super::respond::{finished_response, json_response};
 
 /// Paths besides those of the groups, for `/`.
 const OTHER_PATHS: &[&str] =
@@ -28,19 +28,22 @@ const OTHER_PATHS: &[&str] =
 /// A document in its final form.
 #[derive(Clone)]
 struct Document {
-    json: Bytes,
+    bytes: Bytes,
     tag: HeaderValue,
 }
 
 impl Document {
     fn new(value: &Value) -> Self {
-        let json = encode(value);
+        Self::finished(encode(value))
+    }
+
+    fn finished(bytes: Bytes) -> Self {
         let mut digest = String::new();
-        for byte in Sha256::digest(&json) {
+        for byte in Sha256::digest(&bytes) {
             digest.push_str(&format!("{byte:02X}"));
         }
         let tag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("hexadecimal digits are a valid header");
-        Self { json, tag }
+        Self { bytes, tag }
     }
 }
 
@@ -57,11 +60,19 @@ impl Documents {
     }
 
     fn get(&self, key: &str, make: impl FnOnce(&Registry) -> Option<Value>) -> Result<Document, StatusError> {
+        self.get_finished(key, |registry| make(registry).map(|value| Document::new(&value)))
+    }
+
+    fn get_finished(
+        &self,
+        key: &str,
+        make: impl FnOnce(&Registry) -> Option<Document>,
+    ) -> Result<Document, StatusError> {
         if let Some(document) = self.made.lock().get(key) {
             return Ok(document.clone());
         }
         // Made outside of the lock; losing the race only costs the work.
-        let document = Document::new(&make(&self.registry).ok_or_else(no_such_resource)?);
+        let document = make(&self.registry).ok_or_else(no_such_resource)?;
         self.made.lock().insert(key.to_owned(), document.clone());
         Ok(document)
     }
@@ -111,6 +122,14 @@ impl Api {
     }
 
     pub(super) fn openapi_v2(&self, call: &Call) -> Result<Response<Body>, StatusError> {
+        if accepts_gnostic(&call.headers) {
+            let made = |r: &Registry| Some(Document::finished(Bytes::from(openapi::gnostic::encode(&openapi::v2(r)))));
+            let document = self.documents.get_finished("openapi v2 protobuf", made)?;
+            let accepted = accepted(&call.headers, &call.query, Offer::Any)?;
+            return conditional(call, document, |bytes| {
+                finished_response(StatusCode::OK, &accepted, GNOSTIC_TYPE, self.options.gzip_threshold_bytes, bytes)
+            });
+        }
         let document = self.documents.get("openapi v2", |r| Some(openapi::v2(r)))?;
         self.tagged(call, document, None)
     }
@@ -147,24 +166,36 @@ impl Api {
     ) -> Result<Response<Body>, StatusError> {
         let offer = if content_type.is_some() { Offer::Any } else { Offer::Documents };
         let accepted = accepted(&call.headers, &call.query, offer)?;
-        let known = call.headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-            value.to_str().is_ok_and(|list| {
-                let tag = document.tag.to_str().unwrap_or_default();
-                list.split(',').map(|t| t.trim().trim_start_matches("W/")).any(|t| t == tag || t == "*")
-            })
-        });
-        let mut response = if known {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        } else {
-            json_response(StatusCode::OK, &accepted, self.options.gzip_threshold_bytes, document.json)?
-        };
-        response.headers_mut().insert(ETAG, document.tag);
+        let mut response = conditional(call, document, |json| {
+            json_response(StatusCode::OK, &accepted, self.options.gzip_threshold_bytes, json)
+        })?;
         if let Some(content_type) = content_type {
             let value = HeaderValue::from_str(content_type).expect("made of fixed parts");
             response.headers_mut().insert(CONTENT_TYPE, value);
         }
         Ok(response)
     }
+}
+
+/// The document with its tag, or 304 if the client has it.
+fn conditional(
+    call: &Call,
+    document: Document,
+    answer: impl FnOnce(Bytes) -> Result<Response<Body>, StatusError>,
+) -> Result<Response<Body>, StatusError> {
+    let known = call.headers.get_all(IF_NONE_MATCH).iter().any(|value| {
+        value.to_str().is_ok_and(|list| {
+            let tag = document.tag.to_str().unwrap_or_default();
+            list.split(',').map(|t| t.trim().trim_start_matches("W/")).any(|t| t == tag || t == "*")
+        })
+    });
+    let mut response = if known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        answer(document.bytes)?
+    };
+    response.headers_mut().insert(ETAG, document.tag);
+    Ok(response)
 }

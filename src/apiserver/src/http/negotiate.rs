@@ -13,6 +13,12 @@ const BODY_TYPES: &str = "application/json, application/yaml, application/vnd.ku
 /// Media types of answers, as messages list them.
 const ANSWER_TYPES: &str = "application/json, application/yaml";
 
+/// The OpenAPI v2 document in protobuf, as answers name it.
+pub(super) const GNOSTIC_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// And as clients may name it: most still use the older name, which is no
+/// valid media type (hence never in answers).
+const GNOSTIC_TYPES: &[&str] = &[GNOSTIC_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"];
+
 /// JSON or YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -144,6 +150,20 @@ pub(super) fn accepts_aggregated(headers: &HeaderMap) -> Option<&'static str> {
     })?
 }
 
+/// Whether the client would rather have the OpenAPI v2 document in protobuf
+/// than as JSON or YAML.
+pub(super) fn accepts_gnostic(headers: &HeaderMap) -> bool {
+    let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ranges(header)
+        .iter()
+        .filter(|r| r.quality > 0.0)
+        .find_map(|r| {
+            let gnostic = GNOSTIC_TYPES.contains(&r.media.as_str());
+            (gnostic || serve(r, Offer::Documents).is_some()).then_some(gnostic)
+        })
+        .unwrap_or(false)
+}
+
 fn serve(range: &Range<'_>, offer: Offer) -> Option<(Format, Shape)> {
     let format = match range.media.as_str() {
         "application/json" | "application/*" | "*/*" => Format::Json,
@@ -225,6 +245,26 @@ mod tests {
         ] {
             assert_eq!(ask(accept, offer), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn openapi_v2_is_json_unless_protobuf_is_preferred() {
+        let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        for (accept, expected) in [
+            (old.to_owned(), true),
+            (GNOSTIC_TYPE.to_owned(), true),
+            (format!("{old}, application/json"), true),
+            (format!("application/json, {old}"), false),
+            (format!("{old};q=0.5, application/json"), false),
+            (format!("{old};q=0"), false),
+            (format!("text/html, {old}"), true),
+            ("*/*".to_owned(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().expect("a header"));
+            assert_eq!(accepts_gnostic(&headers), expected, "{accept}");
+        }
+        assert!(!accepts_gnostic(&HeaderMap::new()));
     }
 
     #[test]

@@ -34,10 +34,21 @@ pub(super) fn json_response(
         Format::Json if accepted.pretty => pretty(&json)?,
         Format::Json => json,
     };
+    finished_response(code, accepted, accepted.format.content_type(), gzip_threshold, body)
+}
+
+/// An answer whose body needs nothing but to be compressed, if it is large.
+pub(super) fn finished_response(
+    code: StatusCode,
+    accepted: &Accepted,
+    content_type: &'static str,
+    gzip_threshold: usize,
+    body: Bytes,
+) -> Result<Response<Body>, StatusError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(accepted.format.content_type()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     let body = if accepted.gzip && body.len() >= gzip_threshold {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -233,3 +233,21 @@ async fn documents_are_served() {
     assert!(std::str::from_utf8(&ready.bytes).expect("UTF-8").contains("[-]shutdown failed"));
     assert_eq!(cluster.get("/livez").await.code, 200);
 }
+
+#[tokio::test]
+async fn openapi_v2_is_served_in_protobuf_on_request() {
+    let cluster = Cluster::start().await;
+    let accept = ("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    // `pretty` is for texts.
+    let ask = |headers: &[(&str, &str)]| request(Method::GET, "/openapi/v2?pretty=true", headers, Body::empty());
+    let answer = cluster.send(ask(&[accept])).await;
+    assert_eq!(answer.code, 200);
+    assert_eq!(answer.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert!(answer.bytes.windows(5).any(|w| w == b"\x0a\x032.0"));
+    let tag = answer.headers["etag"].to_str().expect("text");
+    let json = cluster.send(ask(&[])).await;
+    assert_eq!(json.headers["content-type"], "application/json");
+    assert_ne!(json.headers["etag"], tag);
+    assert_eq!(cluster.send(ask(&[accept, ("if-none-match", tag)])).await.code, 304);
+    assert_eq!(cluster.send(ask(&[("accept", "text/html")])).await.code, 406);
+}
