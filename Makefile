@@ -47,6 +47,6 @@ fix: ## Format, and apply what clippy can mend
 	cargo fmt --all
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-bench: build ## Measure against etcd and probes, in one run (ARGS="--full")
+bench: build ## Measure against etcd and probes, in one run (ARGS="--quick" or "--full")
 	@dpkg -s etcd-server >/dev/null 2>&1 || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q etcd-server
-	$(BENCH) all --barque $(BARQUE) $(ARGS)
+	BARQUE_BIN=$(BARQUE) $(BENCH) all $(ARGS)
