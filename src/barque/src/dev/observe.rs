@@ -132,7 +132,7 @@ impl Observer {
             }
             if written.is_ok() {
                 self.file_is_good.store(true, Ordering::Relaxed);
-                *self.written.lock() = seen.clone();
+                self.written.lock().clone_from(&seen);
             }
         }
         *self.seen.lock() = seen;
