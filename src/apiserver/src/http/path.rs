@@ -73,13 +73,18 @@ fn percent_decode(segment: &str) -> Option<String> {
 
 /// Reads a path.
 pub(super) fn parse(path: &str) -> Route {
-    let Some(segments) = path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect::<Option<Vec<_>>>()
-    else {
+    // One slash at the end changes nothing; an empty segment is never found.
+    let path = path.strip_prefix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Route::Root;
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let decoded = |segment| percent_decode(segment).filter(|text| !text.is_empty());
+    let Some(segments) = path.split('/').map(decoded).collect::<Option<Vec<_>>>() else {
         return Route::Unknown;
     };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        [] => Route::Root,
         ["version"] => Route::Version,
         ["metrics"] => Route::Metrics,
         ["livez", rest @ ..] => health("livez", rest),
@@ -163,5 +168,13 @@ mod tests {
         assert_eq!(parse("/nothing"), Route::Unknown);
         assert_eq!(parse("/api/v1/pods/%zz"), Route::Unknown);
         assert_eq!(parse("/api/v1/pods/%ff"), Route::Unknown);
+    }
+
+    #[test]
+    fn odd_paths_with_empty_segments_are_not_found() {
+        for path in ["//", "//api", "/api//v1", "/api/v1//", "/api/v1//pods", "/apis//v1", "/api/v1/namespaces//pods"] {
+            assert_eq!(parse(path), Route::Unknown, "{path}");
+        }
+        assert_eq!(parse("/api/v1/"), parse("/api/v1"));
     }
 }

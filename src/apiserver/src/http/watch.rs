@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use barque_api::StatusError;
+use barque_api::world::World;
 use barque_store::view::json_frame;
 use barque_store::{Event, EventKind, HistoryError, Record, Revision, Snapshot, View};
 use bytes::Bytes;
@@ -51,6 +52,11 @@ struct Watcher {
     bookmarks: bool,
     sender: mpsc::Sender<Bytes>,
     stall: Duration,
+    world: World,
+    /// When the watch ends by itself.
+    end: Instant,
+    /// Ends it earlier.
+    stopping: CancellationToken,
     sent: prometheus_client::metrics::counter::Counter,
     /// Whether an event has been sent: headings of tables go along once.
     started: bool,
@@ -85,14 +91,16 @@ impl Api {
             bookmarks: options.bookmarks,
             sender,
             stall: self.options.watch_stall_timeout,
+            world: self.pipeline.world().clone(),
+            end: Instant::now() + lifetime,
+            stopping: self.stopping.clone(),
             started: false,
         };
         let period = self.options.watch_bookmark_period;
-        let stopping = self.stopping.clone();
         tokio::spawn(async move {
             let _held = (permit, guard);
             // A reader that is gone needs no farewell.
-            let _ = watcher.run(start, changes, generation, Instant::now() + lifetime, period, stopping).await;
+            let _ = watcher.run(start, changes, generation, period).await;
         });
         let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;stream=watch"));
@@ -147,9 +155,7 @@ impl Watcher {
         start: Start,
         mut changes: tokio::sync::watch::Receiver<Revision>,
         mut generation: tokio::sync::watch::Receiver<u64>,
-        end: Instant,
         bookmark_period: Duration,
-        stopping: CancellationToken,
     ) -> Result<(), Gone> {
         let mut after = match start {
             Start::After(revision) => revision,
@@ -171,14 +177,17 @@ impl Watcher {
                 self.event(&event).await?;
             }
             after = complete;
+            if self.is_over() {
+                return self.farewell(after).await;
+            }
             if !caught_up {
                 continue;
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
                 _ = generation.changed() => return Ok(()),
-                () = sleep_until(end) => return self.farewell(after).await,
-                () = stopping.cancelled() => return self.farewell(after).await,
+                () = sleep_until(self.end) => return self.farewell(after).await,
+                () = self.stopping.cancelled() => return self.farewell(after).await,
                 () = self.sender.closed() => return Err(Gone),
                 () = sleep_until(next_bookmark), if self.bookmarks => {
                     next_bookmark = Instant::now() + bookmark_period;
@@ -199,6 +208,9 @@ impl Watcher {
                 .take(CHANGES_PER_READ)
                 .cloned()
                 .collect();
+            if self.is_over() {
+                return Err(Gone);
+            }
             for record in &batch {
                 if self.selector.matches(record) {
                     self.send("ADDED", record).await?;
@@ -244,6 +256,8 @@ impl Watcher {
     async fn send(&mut self, kind: &str, record: &Record) -> Result<(), Gone> {
         let first = !std::mem::replace(&mut self.started, true);
         self.sent.inc();
+        // Ages are as of the event, not of the start of the watch.
+        self.presenter.now = self.world.now();
         let frame = json_frame(kind, &self.presenter.event(record, first));
         self.push(frame).await
     }
@@ -272,9 +286,16 @@ impl Watcher {
         match self.sender.try_send(frame) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Gone),
-            Err(mpsc::error::TrySendError::Full(frame)) => {
-                self.sender.send_timeout(frame, self.stall).await.map_err(|_| Gone)
-            }
+            // Whoever reads slowly still has to leave in time.
+            Err(mpsc::error::TrySendError::Full(frame)) => tokio::select! {
+                sent = self.sender.send_timeout(frame, self.stall) => sent.map_err(|_| Gone),
+                () = sleep_until(self.end) => Err(Gone),
+                () = self.stopping.cancelled() => Err(Gone),
+            },
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping.is_cancelled() || Instant::now() >= self.end
     }
 }

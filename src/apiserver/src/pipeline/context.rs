@@ -143,6 +143,8 @@ pub enum Door {
     Main,
     /// `status` only.
     Status,
+    /// As the main door, for a change of `spec.replicas` through `scale`.
+    Scale,
 }
 
 impl Door {
@@ -152,6 +154,7 @@ impl Door {
         match self {
             Self::Main => "",
             Self::Status => "status",
+            Self::Scale => "scale",
         }
     }
 }

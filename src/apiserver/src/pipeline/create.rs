@@ -68,6 +68,8 @@ impl Pipeline {
         let row = &target.resource;
         let mut object = object;
         let generated = meta::generate_name(&self.world, &mut object);
+        // What another attempt starts from: admission has not touched it yet.
+        let given = generated.then(|| object.clone());
         let target = target.named(object.name());
         let request = AdmissionRequest {
             operation: Operation::Create,
@@ -78,13 +80,14 @@ impl Pipeline {
             snapshot,
         };
         (row.strategy.default)(&mut object);
+        meta::stamp_new(&self.world, row.tracks_generation(), &mut object);
+        if ownership == Ownership::Update {
+            // Before admission: what it adds is nobody's.
+            model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
+        }
         self.mutate(&request, &mut object)?;
         (row.strategy.default)(&mut object);
         (row.strategy.prepare_create)(&mut object);
-        meta::stamp_new(&self.world, row.tracks_generation(), &mut object);
-        if ownership == Ownership::Update {
-            model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
-        }
 
         let mut plan = Plan { created: true, ..Plan::default() };
         let mut errors = metadata::validate(row, &object);
@@ -97,15 +100,10 @@ impl Pipeline {
         let conditions = self.admit(&request, &object)?;
         let key = target.key();
         if let Some(existing) = snapshot.get(&key) {
-            if generated && attempt < MAX_NAME_ATTEMPTS {
-                return self.plan_create(
-                    context,
-                    &target.named(""),
-                    snapshot,
-                    nameless(object),
-                    ownership,
-                    attempt + 1,
-                );
+            if let Some(given) = given
+                && attempt < MAX_NAME_ATTEMPTS
+            {
+                return self.plan_create(context, &target.named(""), snapshot, nameless(given), ownership, attempt + 1);
             }
             return Err(taken(&target, existing.object(), generated));
         }

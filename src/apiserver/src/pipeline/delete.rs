@@ -21,6 +21,8 @@ use super::{
 const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer of orphaning deletion.
 const ORPHAN: &str = "orphan";
+/// Longest grace period, in seconds: what fits in a time that can be written.
+const MAX_GRACE: i64 = i32::MAX as i64;
 /// Deletions of one deletecollection that run at once.
 const COLLECTION_WORKERS: usize = 16;
 
@@ -192,35 +194,44 @@ fn decide(storage: &str, old: &Object, options: &DeleteOptions, now: Timestamp) 
     Deletion::Mark(new)
 }
 
-/// A second deletion may only shorten the grace period of the first.
+/// A second deletion may shorten the grace period of the first, and change
+/// what happens to the dependents once that period is over.
 fn decide_again(storage: &str, old: Object, options: &DeleteOptions) -> Deletion {
-    let held = !old.finalizers().is_empty()
-        || (storage == "namespaces"
-            && old.get(&["spec", "finalizers"]).and_then(|f| f.as_array()).is_some_and(|f| !f.is_empty()));
-    let Some(current) = old.integer(&["metadata", "deletionGracePeriodSeconds"]) else {
-        return if held { Deletion::Pending } else { Deletion::Remove };
-    };
+    let held_in_spec = storage == "namespaces"
+        && old.get(&["spec", "finalizers"]).and_then(|f| f.as_array()).is_some_and(|f| !f.is_empty());
+    let current = old.integer(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
     let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
-    match asked {
-        Some(asked) if asked < current => {
-            if asked == 0 && !held {
-                return Deletion::Remove;
-            }
-            let mut new = old;
-            let shortened = new
-                .text(&["metadata", "deletionTimestamp"])
-                .parse::<Timestamp>()
-                .ok()
-                .and_then(|end| end.checked_add(SignedDuration::from_secs(asked - current)).ok());
-            if let Some(end) = shortened {
-                new.set(&["metadata", "deletionTimestamp"], json!(format_time(end)));
-            }
-            new.set(&["metadata", "deletionGracePeriodSeconds"], json!(asked));
-            Deletion::Mark(new)
-        }
-        _ if current == 0 && !held => Deletion::Remove,
-        _ => Deletion::Pending,
+    let shortened = asked.filter(|asked| *asked < current);
+    if current > 0 && shortened.is_none() {
+        return Deletion::Pending;
     }
+    let wanted = wanted_finalizers(&old, options);
+    if wanted.is_empty() && !held_in_spec && shortened.unwrap_or(current) <= 0 {
+        return Deletion::Remove;
+    }
+    let had = old.finalizers();
+    let same = had.len() == wanted.len() && wanted.iter().all(|finalizer| had.contains(&finalizer.as_str()));
+    if same && shortened.is_none() {
+        return Deletion::Pending;
+    }
+    let mut new = old.clone();
+    if wanted.is_empty() {
+        new.remove(&["metadata", "finalizers"]);
+    } else if !same {
+        new.set(&["metadata", "finalizers"], json!(wanted));
+    }
+    if let Some(asked) = shortened {
+        let end = new
+            .text(&["metadata", "deletionTimestamp"])
+            .parse::<Timestamp>()
+            .ok()
+            .and_then(|end| end.checked_add(SignedDuration::from_secs(asked.saturating_sub(current))).ok());
+        if let Some(end) = end {
+            new.set(&["metadata", "deletionTimestamp"], json!(format_time(end)));
+        }
+        new.set(&["metadata", "deletionGracePeriodSeconds"], json!(asked));
+    }
+    Deletion::Mark(new)
 }
 
 /// Seconds that a Pod gets to stop: none when nothing of it can run.
@@ -232,7 +243,7 @@ fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
     }
     let seconds =
         options.grace_period_seconds.or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(30);
-    if seconds < 0 { 1 } else { seconds }
+    if seconds < 0 { 1 } else { seconds.min(MAX_GRACE) }
 }
 
 /// The object's finalizers with those that the propagation asks for.
@@ -289,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn a_huge_grace_period_ends_in_a_time_that_can_be_written() {
+        let greedy = object(json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": i64::MAX}}));
+        for (pod, options) in [(&bound_pod(), grace(i64::MAX)), (&greedy, DeleteOptions::default())] {
+            let pod = marked(decide("pods", pod, &options, now()));
+            assert_eq!(pod.integer(&["metadata", "deletionGracePeriodSeconds"]), Some(MAX_GRACE));
+            assert_eq!(pod.text(&["metadata", "deletionTimestamp"]), "2094-11-19T03:14:07Z");
+        }
+    }
+
+    #[test]
     fn pods_that_cannot_run_go_at_once() {
         assert_eq!(decide("pods", &bound_pod(), &grace(0), now()), Deletion::Remove);
         let unbound = object(json!({"metadata": {}, "spec": {}}));
@@ -306,7 +327,12 @@ mod tests {
         assert_eq!(held.finalizers(), ["foregroundDeletion"]);
         assert_eq!(held.generation(), 4);
         assert_eq!(held.integer(&["metadata", "deletionGracePeriodSeconds"]), Some(0));
-        assert_eq!(decide("deployments.apps", &held, &with(Propagation::Background), now()), Deletion::Pending);
+        assert_eq!(decide("deployments.apps", &held, &with(Propagation::Foreground), now()), Deletion::Pending);
+        assert_eq!(decide("deployments.apps", &held, &DeleteOptions::default(), now()), Deletion::Pending);
+        let orphaning = marked(decide("deployments.apps", &held, &with(Propagation::Orphan), now()));
+        assert_eq!(orphaning.finalizers(), ["orphan"]);
+        assert_eq!(orphaning.generation(), 4);
+        assert_eq!(decide("deployments.apps", &held, &with(Propagation::Background), now()), Deletion::Remove);
         let own = object(json!({"metadata": {"finalizers": ["orphan", "x/y"]}}));
         let held = marked(decide("deployments.apps", &own, &with(Propagation::Background), now()));
         assert_eq!(held.finalizers(), ["x/y"]);

@@ -114,7 +114,7 @@ pub(super) fn keep_system_fields(new: &mut Object, old: &Object) {
 pub(super) fn through_door(door: Door, has_status: bool, new: Object, old: &Object) -> Object {
     let mut new = new;
     match door {
-        Door::Main => {
+        Door::Main | Door::Scale => {
             if has_status {
                 match old.0.get("status") {
                     Some(status) => new.0.insert("status".to_owned(), status.clone()),

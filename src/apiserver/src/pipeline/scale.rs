@@ -125,7 +125,7 @@ impl Pipeline {
             meta::check_lock(target, &scale, record.object(), record.revision().0)?;
             let mut new = Object::clone(record.object());
             new.set(&["spec", "replicas"], replicas);
-            self.plan_change(context, target, Door::Main, snapshot, record, new)
+            self.plan_change(context, target, Door::Scale, snapshot, record, new)
         })
         .await
     }

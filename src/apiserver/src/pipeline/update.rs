@@ -1,7 +1,8 @@
 //! Changing objects: replacement, and what all changes have in common.
 
+use barque_api::status::FieldErrorKind;
 use barque_api::validation::metadata;
-use barque_api::{Object, StatusError};
+use barque_api::{FieldError, Object, StatusError};
 use barque_store::{Precondition, Record, Snapshot};
 
 use super::execute::{Plan, Planned};
@@ -12,9 +13,13 @@ use super::{
 /// Storage names of kinds that a PUT creates when they are missing.
 const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "services", "endpoints"];
 
+/// Storage names of kinds that are never replaced blindly: whoever writes them
+/// says which version was read.
+const VERSION_REQUIRED: &[&str] = &["leases.coordination.k8s.io", "poddisruptionbudgets.policy"];
+
 impl Pipeline {
     /// Replaces an object (or its status). Without a resourceVersion in the
-    /// object the replacement is unconditional.
+    /// object the replacement is unconditional, where the kind allows that.
     ///
     /// # Errors
     /// As [`Pipeline::create`]; 409 when the object's resourceVersion or uid
@@ -38,6 +43,7 @@ impl Pipeline {
         let mut written = self
             .execute(context, &target, &mut |snapshot| match snapshot.get(&target.key()) {
                 Some(record) => {
+                    require_version(&target, &object)?;
                     meta::check_lock(&target, &object, record.object(), record.revision().0)?;
                     self.plan_change(context, &target, door, snapshot, record, object.clone())
                 }
@@ -88,10 +94,8 @@ impl Pipeline {
         };
         let mut new = new;
         (row.strategy.default)(&mut new);
-        self.mutate(&request, &mut new)?;
-        (row.strategy.default)(&mut new);
         let mut new = meta::through_door(door, row.has_status, new, old);
-        if door == Door::Main {
+        if door != Door::Status {
             (row.strategy.prepare_update)(&mut new, old);
             if &*row.storage == services::SERVICES {
                 services::inherit(&mut new, old);
@@ -99,11 +103,14 @@ impl Pipeline {
         }
         meta::keep_system_fields(&mut new, old);
         if ownership == Ownership::Update {
+            // Before admission: what it adds is nobody's.
             model::own_fields(context, row, Some(old), &mut new, door, self.world.now());
         }
+        self.mutate(&request, &mut new)?;
+        (row.strategy.default)(&mut new);
         let mut errors = metadata::validate_update(&new, old);
         match door {
-            Door::Main => {
+            Door::Main | Door::Scale => {
                 errors.extend((row.strategy.validate)(&new));
                 errors.extend((row.strategy.validate_update)(&new, old));
             }
@@ -126,6 +133,21 @@ impl Pipeline {
         extra.join(&mut plan);
         Ok(Planned::Write(plan))
     }
+}
+
+/// Refuses an unconditional replacement of what must not be replaced blindly.
+fn require_version(target: &Target, object: &Object) -> Result<(), StatusError> {
+    let row = &target.resource;
+    if !VERSION_REQUIRED.contains(&&*row.storage) || !matches!(object.resource_version(), "" | "0") {
+        return Ok(());
+    }
+    let error = FieldError {
+        kind: FieldErrorKind::Invalid,
+        field: "metadata.resourceVersion".to_owned(),
+        message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+    };
+    // Named after the collection, not the kind.
+    Err(StatusError::invalid(&row.group, &row.plural, &target.name, &[error]))
 }
 
 /// Who sees to `managedFields`.

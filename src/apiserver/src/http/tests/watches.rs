@@ -206,6 +206,32 @@ async fn a_reader_that_takes_nothing_is_cut_and_misses_nothing_before() {
 }
 
 #[tokio::test]
+async fn a_reader_that_takes_nothing_does_not_outlast_the_watch() {
+    // The stall alone would keep it for the default, much longer time.
+    let options = ServerOptions { watch_stall_timeout: DEADLINE * 10, ..ServerOptions::default() };
+    let cluster = Cluster::with(PipelineOptions::default(), options, Limits::default()).await;
+    for i in 0..200 {
+        cluster.create("configmaps", config_map(&format!("c{i:03}"))).await.expect("created");
+    }
+    let mut watch = Watch::open(&cluster, &format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1")).await;
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let page = cluster.get("/metrics").await;
+        let text = String::from_utf8_lossy(&page.bytes).into_owned();
+        if text.contains("apiserver_longrunning_requests{group=\"\",resource=\"configmaps\"} 0") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the watch was not cut");
+        tokio::task::yield_now().await;
+    }
+    let mut seen = 0;
+    while watch.next().await.is_some() {
+        seen += 1;
+    }
+    assert!(seen < 100, "{seen} events were kept for a reader that took none");
+}
+
+#[tokio::test]
 async fn tables_are_watched() {
     let cluster = Cluster::start().await;
     let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";

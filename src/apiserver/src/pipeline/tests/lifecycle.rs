@@ -119,7 +119,19 @@ async fn leases_are_created_by_update_and_config_maps_are_not() {
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "l", "namespace": "default"}, "spec": {"holderIdentity": "me"},
     });
-    assert!(cluster.update("leases.coordination.k8s.io", Door::Main, lease).await.expect("made").created);
+    assert!(cluster.update("leases.coordination.k8s.io", Door::Main, lease.clone()).await.expect("made").created);
+    let error = cluster.update("leases.coordination.k8s.io", Door::Main, lease.clone()).await.expect_err("blind");
+    assert_eq!(error.code(), 422);
+    assert_eq!(
+        error.message,
+        "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified \
+         for an update"
+    );
+    let stored = cluster.store.view().snapshot();
+    let version = stored.find("leases.coordination.k8s.io", "default", "l").expect("made").revision().to_string();
+    let mut lease = lease;
+    lease["metadata"]["resourceVersion"] = json!(version);
+    cluster.update("leases.coordination.k8s.io", Door::Main, lease).await.expect("replaced");
     let mut object = config_map("a");
     object["metadata"]["namespace"] = json!("default");
     let error = cluster.update("configmaps", Door::Main, object).await.expect_err("absent");

@@ -3,7 +3,7 @@
 use barque_api::Reason;
 use serde_json::{Value, json};
 
-use crate::pipeline::{DeleteOptions, Door};
+use crate::pipeline::{DeleteOptions, Door, Patch, PatchType, RequestContext};
 use crate::testing::{Cluster, deployment, parse, pod};
 
 async fn bind(cluster: &Cluster, name: &str, node: &str) -> Result<(), barque_api::StatusError> {
@@ -31,6 +31,33 @@ async fn pods_get_what_admission_adds() {
     unknown["spec"]["priorityClassName"] = json!("nope");
     let error = cluster.create("pods", unknown).await.expect_err("unknown");
     assert_eq!(error.message, "pods \"c\" is forbidden: no PriorityClass with name nope was found");
+}
+
+/// What admission adds belongs to nobody, so applying the same manifest once
+/// more takes nothing away.
+#[tokio::test]
+async fn what_admission_adds_is_not_owned_by_the_client() {
+    let cluster = Cluster::start().await;
+    let made = cluster.create("pods", pod("a")).await.expect("created");
+    let spec = made.record.object().get(&["spec"]).expect("a spec").clone();
+    let entries = made.record.object().get(&["metadata", "managedFields"]).expect("owned").clone();
+    let owned = &entries[0]["fieldsV1"]["f:spec"];
+    assert!(owned["f:containers"].is_object(), "{owned}");
+    for field in ["priority", "preemptionPolicy", "serviceAccount", "serviceAccountName", "tolerations"] {
+        assert!(!spec[field].is_null(), "{field}");
+        assert!(owned[format!("f:{field}")].is_null(), "{field} is owned");
+    }
+    // As kubectl does before its first server-side apply: the update's entry
+    // becomes the applier's.
+    let mut entries = entries;
+    entries[0]["operation"] = json!("Apply");
+    let body = json!({"metadata": {"managedFields": entries}});
+    cluster.merge("pods", "a", Door::Main, body).await.expect("taken over");
+    let target = cluster.target("pods", "default", "a");
+    let context = RequestContext { force: true, ..Cluster::context() };
+    let patch = Patch { kind: PatchType::Apply, body: pod("a") };
+    let applied = cluster.pipeline.patch(&context, &target, Door::Main, &patch).await.expect("applied");
+    assert_eq!(applied.record.object().get(&["spec"]), Some(&spec));
 }
 
 #[tokio::test]
@@ -113,6 +140,9 @@ async fn scale_sets_replicas() {
     let written = cluster.pipeline.update_scale(&context, &target, scale.clone()).await.expect("scaled");
     assert_eq!(written.record.object().integer(&["spec", "replicas"]), Some(6));
     assert_eq!(written.record.object().generation(), 2);
+    let entries = written.record.object().get(&["metadata", "managedFields"]).expect("owned").clone();
+    let scaled = entries.as_array().expect("a list").iter().find(|entry| entry["subresource"] == "scale");
+    assert_eq!(scaled.expect("an entry")["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
     let error = cluster.pipeline.update_scale(&context, &target, scale.clone()).await.expect_err("old version");
     assert_eq!(error.reason, Reason::Conflict);
     scale.remove(&["metadata", "resourceVersion"]);
