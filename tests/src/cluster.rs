@@ -35,6 +35,8 @@ pub struct Options {
     pub simulated_nodes: u32,
     /// YAML laid over each master's configuration.
     pub config: Option<String>,
+    /// Forget an earlier cluster in the directory.
+    pub fresh: bool,
     /// An existing directory to use instead of a new one in the system's
     /// temporary directory.
     pub directory: Option<PathBuf>,
@@ -42,7 +44,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { masters: 3, agents: 0, simulated_nodes: 0, config: None, directory: None }
+        Self { masters: 3, agents: 0, simulated_nodes: 0, config: None, fresh: false, directory: None }
     }
 }
 
@@ -162,6 +164,9 @@ impl Cluster {
             .args(["--agents", &self.options.agents.to_string()])
             .args(["--simulated-nodes", &self.options.simulated_nodes.to_string()])
             .args(["--base-port", &self.ports.base().to_string()]);
+        if self.options.fresh {
+            command.arg("--fresh");
+        }
         if let Some(yaml) = &self.options.config {
             let path = self.root.join("overlay.yaml");
             std::fs::write(&path, yaml).expect("the overlay can be written");
@@ -269,14 +274,14 @@ impl Cluster {
         .await
     }
 
-    /// A live master that does not lead.
+    /// Any live master that does not lead.
     pub async fn follower(&self) -> Member {
         let leader = self.leader().await;
         eventually("a live follower", || async {
-            self.masters()
-                .into_iter()
-                .find(|member| member.name != leader.name && member.alive())
-                .ok_or("no live master besides the leader")
+            let mut followers = self.masters();
+            followers.retain(|member| member.name != leader.name && member.alive());
+            let chosen = rand::random::<u32>() as usize % followers.len().max(1);
+            followers.into_iter().nth(chosen).ok_or("no live master besides the leader")
         })
         .await
     }
@@ -308,14 +313,22 @@ impl Cluster {
         .await;
     }
 
+    /// `barque dev restart NAME`.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn try_restart(&self, name: &str) -> std::process::Output {
+        let mut command = Command::new(process::barque());
+        command.args(["dev", "restart", name, "--dir"]).arg(self.dir());
+        process::run(command, b"", DEADLINE).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Starts a dead member again and waits until its new process runs.
     ///
     /// # Panics
     /// When `barque dev restart` fails.
     pub async fn restart(&self, name: &str) -> Member {
-        let mut command = Command::new(process::barque());
-        command.args(["dev", "restart", name, "--dir"]).arg(self.dir());
-        let output = process::run(command, b"", DEADLINE).await.unwrap_or_else(|error| panic!("{error}"));
+        let output = self.try_restart(name).await;
         assert!(
             output.status.success(),
             "barque dev restart {name}: {}\n{}{}",
