@@ -35,6 +35,8 @@ pub struct Options {
     pub simulated_nodes: u32,
     /// YAML laid over each master's configuration.
     pub config: Option<String>,
+    /// Files (name, content) laid beside that YAML.
+    pub files: Vec<(String, String)>,
     /// Forget an earlier cluster in the directory.
     pub fresh: bool,
     /// An existing directory to use instead of a new one in the system's
@@ -44,7 +46,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { masters: 3, agents: 0, simulated_nodes: 0, config: None, fresh: false, directory: None }
+        Self {
+            masters: 3,
+            agents: 0,
+            simulated_nodes: 0,
+            config: None,
+            files: Vec::new(),
+            fresh: false,
+            directory: None,
+        }
     }
 }
 
@@ -166,6 +176,9 @@ impl Cluster {
             .args(["--base-port", &self.ports.base().to_string()]);
         if self.options.fresh {
             command.arg("--fresh");
+        }
+        for (name, content) in &self.options.files {
+            std::fs::write(self.root.join(name), content).expect("a file can be written");
         }
         if let Some(yaml) = &self.options.config {
             let path = self.root.join("overlay.yaml");

@@ -13,9 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const TOKENS: &str = "test-token-of-an-admin,tess,u-1,\"system:masters\"\ntest-token-of-nobody,nobody,u-2\n";
 
 async fn cluster() -> Cluster {
-    let directory = tempfile::Builder::new().prefix("barque-test-").tempdir().unwrap().keep();
-    std::fs::write(directory.join("tokens.csv"), TOKENS).unwrap();
-    let options = Options { directory: Some(directory), ..Options::simulated(2) };
+    let options = Options { files: vec![("tokens.csv".to_owned(), TOKENS.to_owned())], ..Options::simulated(2) };
     Cluster::start(options.config("auth:\n  tokenFile: tokens.csv\n")).await
 }
 
