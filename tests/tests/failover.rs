@@ -470,6 +470,8 @@ async fn a_lagging_master_catches_up_by_snapshot() {
     })
     .await;
     assert_eq!(here, expected);
+    let log = std::fs::read_to_string(back.data_dir.join("output.log")).unwrap();
+    assert!(log.contains("installed a snapshot"), "it came back by the log alone: the others still had it");
     // It can lead and serve: the others go, one at a time.
     for master in cluster.masters().iter().filter(|master| master.name != away.name) {
         cluster.kill(master).await;
