@@ -2,7 +2,7 @@
 //!
 //! [`plan::plan`] is a pure, synchronous function from a [`state::ClusterState`]
 //! and a queue of Pods to a [`plan::Plan`]: filters that say why they reject,
-//! and scores as ordered structs. The [`duty`] keeps the cluster state up to
+//! and scores as ordered structs. The [`duty`](mod@duty) keeps the cluster state up to
 //! date from the store's changes, feeds the queue and commits binds, many to a
 //! log entry. A plan assumes the binds that are still being committed.
 //!

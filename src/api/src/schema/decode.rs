@@ -44,7 +44,7 @@ pub struct Decoded {
     /// The value; of fields that occur twice the last one.
     pub value: Value,
     /// Paths of fields that occur more than once: `spec.replicas`. At most
-    /// [`MAX_DUPLICATES`].
+    /// `MAX_DUPLICATES`.
     pub duplicates: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 //! leader duties, goes through here.
 //!
 //! Each operation is a synchronous *plan* from a snapshot to a transaction;
-//! [`execute`] runs plans: it proposes, and plans again when the world has
+//! `execute` runs plans: it proposes, and plans again when the world has
 //! moved. An error that was found on a possibly old snapshot is only answered
 //! after the same plan fails on a confirmed one.
 
