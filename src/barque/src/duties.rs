@@ -39,8 +39,8 @@ pub fn all(
     authority: &str,
 ) -> Vec<Arc<dyn Duty>> {
     let mut options = barque_controllers::Options::new(authority.to_owned(), liveness);
-    let registry = Arc::clone(pipeline.registry());
-    options.registry = Arc::new(move || Arc::clone(&registry));
+    let kinds = Arc::clone(pipeline);
+    options.registry = Arc::new(move || kinds.registry());
     options.nodes.monitor_grace = Duration::from_millis(config.timings.node_grace_ms);
     let mut duties = barque_controllers::duties(options);
     duties.push(barque_scheduler::duty(barque_scheduler::SchedulerOptions::default()));

@@ -20,6 +20,7 @@ use super::negotiate::{GNOSTIC_TYPE, Offer, accepted, accepts_aggregated, accept
 use super::path::Discovery;
 use super::present::encode;
 use super::respond::{finished_response, json_response};
+use crate::pipeline::Pipeline;
 
 /// Paths besides those of the groups, for `/`.
 const OTHER_PATHS: &[&str] =
@@ -47,16 +48,23 @@ impl Document {
     }
 }
 
-/// The documents of a registry. There is one key per document that exists,
-/// hence no limit on their number.
+/// The documents of the registry that is served at the moment. There is one
+/// key per document that exists, hence no limit on their number.
 pub(super) struct Documents {
+    pipeline: Arc<Pipeline>,
+    made: Mutex<Made>,
+}
+
+/// Documents, and of which registry they are.
+struct Made {
     registry: Arc<Registry>,
-    made: Mutex<HashMap<String, Document>>,
+    documents: HashMap<String, Document>,
 }
 
 impl Documents {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, made: Mutex::default() }
+    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
+        let made = Made { registry: pipeline.registry(), documents: HashMap::new() };
+        Self { pipeline, made: Mutex::new(made) }
     }
 
     fn get(&self, key: &str, make: impl FnOnce(&Registry) -> Option<Value>) -> Result<Document, StatusError> {
@@ -68,12 +76,22 @@ impl Documents {
         key: &str,
         make: impl FnOnce(&Registry) -> Option<Document>,
     ) -> Result<Document, StatusError> {
-        if let Some(document) = self.made.lock().get(key) {
-            return Ok(document.clone());
+        let registry = self.pipeline.registry();
+        {
+            let mut made = self.made.lock();
+            if !Arc::ptr_eq(&made.registry, &registry) {
+                *made = Made { registry: Arc::clone(&registry), documents: HashMap::new() };
+            }
+            if let Some(document) = made.documents.get(key) {
+                return Ok(document.clone());
+            }
         }
         // Made outside of the lock; losing the race only costs the work.
-        let document = make(&self.registry).ok_or_else(no_such_resource)?;
-        self.made.lock().insert(key.to_owned(), document.clone());
+        let document = make(&registry).ok_or_else(no_such_resource)?;
+        let mut made = self.made.lock();
+        if Arc::ptr_eq(&made.registry, &registry) {
+            made.documents.insert(key.to_owned(), document.clone());
+        }
         Ok(document)
     }
 }
@@ -81,7 +99,7 @@ impl Documents {
 impl Api {
     pub(super) fn root_paths(&self) -> Value {
         let mut paths: Vec<String> = OTHER_PATHS.iter().map(|path| (*path).to_owned()).collect();
-        for (group, version) in openapi::group_versions(self.pipeline.registry()) {
+        for (group, version) in openapi::group_versions(&self.pipeline.registry()) {
             paths.push(format!("/{}", openapi::document_path(&group, &version)));
             if !group.is_empty() {
                 paths.push(format!("/apis/{group}"));
@@ -110,7 +128,7 @@ impl Api {
             Discovery::Core => {
                 let host = call.headers.get(HOST).and_then(|host| host.to_str().ok());
                 let host = host.or_else(|| call.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
-                Document::new(&discovery::core_versions(self.pipeline.registry(), host))
+                Document::new(&discovery::core_versions(&self.pipeline.registry(), host))
             }
             Discovery::Groups => self.documents.get("groups", |r| Some(discovery::group_list(r)))?,
             Discovery::Group(name) => self.documents.get(&format!("group {name}"), |r| discovery::group(r, name))?,

@@ -122,7 +122,7 @@ impl ApiBuilder {
         Arc::new(Api {
             hub: Hub::new(Arc::clone(self.pipeline.store().view())),
             metrics: Metrics::new(&self.registry),
-            documents: discovery::Documents::new(Arc::clone(self.pipeline.registry())),
+            documents: discovery::Documents::new(Arc::clone(&self.pipeline)),
             in_flight: Arc::new(Semaphore::new(options.max_in_flight)),
             streams: Arc::new(Semaphore::new(options.max_streams)),
             body_room: Arc::new(Semaphore::new(room_kib.min(Semaphore::MAX_PERMITS))),

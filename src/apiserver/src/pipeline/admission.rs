@@ -1,8 +1,11 @@
 //! The interface of admission: what may change or refuse a write after it was
 //! authorized. Plugins are synchronous and see one snapshot.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use barque_api::{Object, StatusError};
-use barque_store::{Precondition, Snapshot};
+use barque_store::{Op, Precondition, Snapshot};
 
 use super::{RequestContext, Target};
 
@@ -15,6 +18,66 @@ pub enum Operation {
     Update,
     /// A deletion.
     Delete,
+    /// A connection to what the object stands for: exec, proxy, ...
+    Connect,
+}
+
+/// What plugins have to say besides yes or no. Gathered anew whenever the
+/// write is planned anew.
+#[derive(Debug, Default)]
+pub struct Notes {
+    warnings: RefCell<Vec<String>>,
+    annotations: RefCell<BTreeMap<String, String>>,
+}
+
+impl Notes {
+    /// Adds a text for the client's `Warning` headers; the same text only once.
+    pub fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// Adds an annotation to the request's entry in the audit log; the first
+    /// value of a key stays.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.borrow_mut().entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// Takes the warnings out.
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take()
+    }
+
+    /// Takes the audit annotations out.
+    pub(crate) fn take_annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.take()
+    }
+}
+
+/// What an admitted write takes along.
+#[derive(Debug, Default)]
+pub struct Admitted {
+    /// These must still hold when the write is applied, or it is planned again.
+    pub conditions: Vec<Precondition>,
+    /// Changes of other objects that are part of the same transaction. Whoever
+    /// adds one adds the condition under which it is right.
+    pub ops: Vec<Op>,
+}
+
+impl Admitted {
+    /// Nothing but conditions.
+    #[must_use]
+    pub fn under(conditions: Vec<Precondition>) -> Self {
+        Self { conditions, ops: Vec::new() }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.conditions.extend(other.conditions);
+        self.ops.extend(other.ops);
+    }
 }
 
 /// What plugins are asked about.
@@ -31,6 +94,8 @@ pub struct AdmissionRequest<'a> {
     pub context: &'a RequestContext,
     /// Everything else, as it is.
     pub snapshot: &'a Snapshot,
+    /// Where plugins leave warnings and audit annotations.
+    pub notes: &'a Notes,
 }
 
 /// One admission plugin.
@@ -48,14 +113,13 @@ pub trait Admission: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Looks at the final object. The conditions returned must still hold
-    /// when the write is applied, or it is planned again.
+    /// Looks at the final object.
     ///
     /// # Errors
     /// The answer to the client.
-    fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Vec<Precondition>, StatusError> {
+    fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
         let _ = (request, object);
-        Ok(Vec::new())
+        Ok(Admitted::default())
     }
 }
 
@@ -64,15 +128,11 @@ impl super::Pipeline {
         self.admission.iter().try_for_each(|plugin| plugin.mutate(request, object))
     }
 
-    pub(super) fn admit(
-        &self,
-        request: &AdmissionRequest<'_>,
-        object: &Object,
-    ) -> Result<Vec<Precondition>, StatusError> {
-        let mut conditions = Vec::new();
+    pub(super) fn admit(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
+        let mut admitted = Admitted::default();
         for plugin in &self.admission {
-            conditions.extend(plugin.validate(request, object)?);
+            admitted.join(plugin.validate(request, object)?);
         }
-        Ok(conditions)
+        Ok(admitted)
     }
 }

@@ -6,7 +6,7 @@ use barque_store::{Precondition, Snapshot};
 
 use super::execute::{Plan, Planned};
 use super::update::Ownership;
-use super::{AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, meta, model, stored};
+use super::{AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, meta, model, stored};
 
 /// Attempts at a free name for `generateName`.
 const MAX_NAME_ATTEMPTS: usize = 8;
@@ -47,11 +47,11 @@ impl Pipeline {
 
     /// The same target with the row in whose shape objects are stored.
     pub(super) fn storage_target(&self, target: &Target) -> Target {
-        let row = if target.resource.conversion.is_some() {
-            self.registry.by_storage(&target.resource.storage).unwrap_or(&target.resource)
-        } else {
-            &target.resource
-        };
+        if target.resource.conversion.is_none() {
+            return target.clone();
+        }
+        let registry = self.registry.load();
+        let row = registry.by_storage(&target.resource.storage).unwrap_or(&target.resource);
         Target::new(row, target.namespace.as_str(), target.name.as_str())
     }
 
@@ -71,6 +71,7 @@ impl Pipeline {
         // What another attempt starts from: admission has not touched it yet.
         let given = generated.then(|| object.clone());
         let target = target.named(object.name());
+        let notes = Notes::default();
         let request = AdmissionRequest {
             operation: Operation::Create,
             target: &target,
@@ -78,6 +79,7 @@ impl Pipeline {
             old: None,
             context,
             snapshot,
+            notes: &notes,
         };
         (row.strategy.default)(&mut object);
         meta::stamp_new(&self.world, row.tracks_generation(), &mut object);
@@ -97,7 +99,7 @@ impl Pipeline {
         if !errors.is_empty() {
             return Err(target.invalid(object.name(), &errors));
         }
-        let conditions = self.admit(&request, &object)?;
+        let admitted = self.admit(&request, &object)?;
         let key = target.key();
         if let Some(existing) = snapshot.get(&key) {
             if let Some(given) = given
@@ -108,10 +110,10 @@ impl Pipeline {
             return Err(taken(&target, existing.object(), generated));
         }
         plan.preconditions.push(Precondition::Absent(key.clone()));
-        plan.preconditions.extend(conditions);
         let extra = self.service_hook(&target, snapshot, None, &mut object)?;
         plan.put(key, &object);
         extra.join(&mut plan);
+        plan.take_along(admitted, &notes);
         Ok(Planned::Write(plan))
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::execute::{Plan, Planned};
 use super::{
-    AdmissionRequest, DeleteOptions, Operation, Pipeline, Propagation, RequestContext, Target, Written, services,
+    AdmissionRequest, DeleteOptions, Notes, Operation, Pipeline, Propagation, RequestContext, Target, Written, services,
 };
 
 /// Finalizer of foreground deletion.
@@ -97,6 +97,7 @@ impl Pipeline {
     ) -> Result<Planned, StatusError> {
         check_preconditions(target, record, options)?;
         let old = record.object();
+        let notes = Notes::default();
         let request = AdmissionRequest {
             operation: Operation::Delete,
             target,
@@ -104,18 +105,21 @@ impl Pipeline {
             old: Some(old),
             context,
             snapshot,
+            notes: &notes,
         };
         self.mutate(&request, &mut Object::clone(old))?;
         let mut plan = Plan::default();
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
-        plan.preconditions.extend(self.admit(&request, old)?);
+        let admitted = self.admit(&request, old)?;
         match decide(&target.resource.storage, old, options, self.world.now()) {
             Deletion::Remove => {
                 plan_removal(target, record, &mut plan);
+                plan.take_along(admitted, &notes);
                 Ok(Planned::Write(plan))
             }
             Deletion::Mark(marked) => {
                 plan.put(record.key().clone(), &marked);
+                plan.take_along(admitted, &notes);
                 Ok(Planned::Write(plan))
             }
             Deletion::Pending => Ok(Planned::Unchanged(Arc::clone(record))),

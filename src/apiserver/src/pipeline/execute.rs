@@ -1,5 +1,6 @@
 //! Runs plans: propose, and plan again when a precondition failed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use barque_store::{
 };
 use tokio::time::Instant;
 
-use super::{Pipeline, RequestContext, Target};
+use super::{Admitted, Notes, Pipeline, RequestContext, Target};
 
 /// Text in the message of the error that answers a write of an old term.
 const STALE_TERM: &str = "decided under a term that is over";
@@ -29,6 +30,8 @@ pub struct Written {
     pub removed: bool,
     /// Texts for the client's `Warning` headers.
     pub warnings: Vec<String>,
+    /// Annotations for the request's entry in the audit log.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What a plan comes to.
@@ -47,12 +50,23 @@ pub(super) struct Plan {
     pub created: bool,
     pub removed: bool,
     pub warnings: Vec<String>,
+    /// For the request's entry in the audit log.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Plan {
     /// Adds a write of the object.
     pub(super) fn put(&mut self, key: Key, object: &barque_api::Object) {
         self.ops.push(Op::Put(key, Draft::encode(object)));
+    }
+
+    /// Adds what admission wants; after the op about the object that is
+    /// answered.
+    pub(super) fn take_along(&mut self, admitted: Admitted, notes: &Notes) {
+        self.preconditions.extend(admitted.conditions);
+        self.ops.extend(admitted.ops);
+        self.warnings.extend(notes.take_warnings());
+        self.annotations.extend(notes.take_annotations());
     }
 }
 
@@ -103,7 +117,13 @@ impl Pipeline {
             let plan = match plan(&snapshot) {
                 Ok(Planned::Write(plan)) => plan,
                 Ok(Planned::Unchanged(record)) if fresh => {
-                    return Ok(Written { record, created: false, removed: false, warnings: Vec::new() });
+                    return Ok(Written {
+                        record,
+                        created: false,
+                        removed: false,
+                        warnings: Vec::new(),
+                        annotations: BTreeMap::new(),
+                    });
                 }
                 Err(error) if fresh => {
                     // The first sending of this request may have been applied
@@ -135,6 +155,7 @@ impl Pipeline {
                         created: plan.created,
                         removed: plan.removed,
                         warnings: plan.warnings,
+                        annotations: plan.annotations,
                     });
                 }
                 TxnOutcome::PreconditionFailed { .. } => {
@@ -161,7 +182,13 @@ impl Pipeline {
                 TxnOutcome::Committed { results, .. } => {
                     let answer = self.first_record(results, target).map(|record| {
                         let gone = self.store.view().snapshot().get(record.key()).is_none();
-                        Written { record, created: false, removed: gone, warnings: Vec::new() }
+                        Written {
+                            record,
+                            created: false,
+                            removed: gone,
+                            warnings: Vec::new(),
+                            annotations: BTreeMap::new(),
+                        }
                     });
                     return Some(answer);
                 }
@@ -206,7 +233,13 @@ fn rehearse(snapshot: &Snapshot, plan: Plan, target: &Target) -> Result<Written,
         None => None,
     };
     let record = record.ok_or_else(|| target.not_found())?;
-    Ok(Written { record, created: plan.created, removed: plan.removed, warnings: plan.warnings })
+    Ok(Written {
+        record,
+        created: plan.created,
+        removed: plan.removed,
+        warnings: plan.warnings,
+        annotations: plan.annotations,
+    })
 }
 
 fn remaining(deadline: Instant) -> Result<Duration, StatusError> {

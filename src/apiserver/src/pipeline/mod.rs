@@ -28,11 +28,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use barque_api::world::World;
 use barque_api::{Object, Registry, Resource, StatusError};
 use barque_store::Store;
 
-pub use admission::{Admission, AdmissionRequest, Operation};
+pub use admission::{Admission, AdmissionRequest, Admitted, Notes, Operation};
 pub use barque_api::patch::PatchType;
 pub use bootstrap::ApiService;
 pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target};
@@ -47,7 +48,7 @@ use crate::options::PipelineOptions;
 /// The pipeline. Cheap to share behind an [`Arc`].
 pub struct Pipeline {
     store: Arc<dyn Store>,
-    registry: Arc<Registry>,
+    registry: ArcSwap<Registry>,
     world: World,
     options: PipelineOptions,
     authorizer: Arc<dyn Authorizer>,
@@ -59,7 +60,14 @@ impl Pipeline {
     /// groups.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
-        Self { store, registry, world, options, authorizer: Arc::new(GroupAuthorizer), admission: plugins::builtin() }
+        Self {
+            store,
+            registry: ArcSwap::new(registry),
+            world,
+            options,
+            authorizer: Arc::new(GroupAuthorizer),
+            admission: plugins::builtin(),
+        }
     }
 
     /// The same pipeline with another authorizer.
@@ -82,10 +90,16 @@ impl Pipeline {
         &self.store
     }
 
-    /// The kinds served.
+    /// The kinds served at this moment; custom resources come and go.
     #[must_use]
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    /// Serves these kinds from now on. Requests that have found their row go
+    /// on with it.
+    pub fn set_registry(&self, registry: Arc<Registry>) {
+        self.registry.store(registry);
     }
 
     /// Clock and randomness.
@@ -106,8 +120,8 @@ impl Pipeline {
     /// # Errors
     /// When no such kind is served.
     pub fn target(&self, storage: &str, namespace: &str, name: &str) -> Result<Target, StatusError> {
-        let row = self
-            .registry
+        let registry = self.registry.load();
+        let row = registry
             .by_storage(storage)
             .ok_or_else(|| StatusError::internal(format!("no resource is stored as {storage:?}")))?;
         Ok(Target::new(row, namespace, name))

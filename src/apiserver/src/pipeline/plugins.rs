@@ -7,7 +7,7 @@ use barque_api::{Object, StatusError};
 use barque_store::{Precondition, Snapshot};
 use serde_json::{Value, json};
 
-use super::admission::{Admission, AdmissionRequest, Operation};
+use super::admission::{Admission, AdmissionRequest, Admitted, Operation};
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];
@@ -35,7 +35,7 @@ impl Admission for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
-    fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Vec<Precondition>, StatusError> {
+    fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
         let row = &request.target.resource;
         if request.operation == Operation::Delete
             && &*row.storage == "namespaces"
@@ -44,7 +44,7 @@ impl Admission for NamespaceLifecycle {
             return Err(StatusError::forbidden("", "namespaces", object.name(), "this namespace may not be deleted"));
         }
         if request.operation != Operation::Create || !row.namespaced {
-            return Ok(Vec::new());
+            return Ok(Admitted::default());
         }
         let namespace = &request.target.namespace;
         let Some(record) = request.snapshot.find("namespaces", "", namespace) else {
@@ -67,7 +67,7 @@ impl Admission for NamespaceLifecycle {
         }
         // The very version: whoever empties a terminating namespace must not
         // be overtaken by a create that saw it alive.
-        Ok(vec![Precondition::Revision(record.key().clone(), record.revision())])
+        Ok(Admitted::under(vec![Precondition::Revision(record.key().clone(), record.revision())]))
     }
 }
 

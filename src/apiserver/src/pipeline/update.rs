@@ -7,7 +7,8 @@ use barque_store::{Precondition, Record, Snapshot};
 
 use super::execute::{Plan, Planned};
 use super::{
-    AdmissionRequest, Door, Operation, Pipeline, RequestContext, Target, Written, delete, meta, model, services, stored,
+    AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, delete, meta, model, services,
+    stored,
 };
 
 /// Storage names of kinds that a PUT creates when they are missing.
@@ -84,6 +85,7 @@ impl Pipeline {
     ) -> Result<Planned, StatusError> {
         let row = &target.resource;
         let old = record.object();
+        let notes = Notes::default();
         let request = AdmissionRequest {
             operation: Operation::Update,
             target,
@@ -91,6 +93,7 @@ impl Pipeline {
             old: Some(old),
             context,
             snapshot,
+            notes: &notes,
         };
         let mut new = new;
         (row.strategy.default)(&mut new);
@@ -122,15 +125,17 @@ impl Pipeline {
         }
         let mut plan = Plan::default();
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
-        plan.preconditions.extend(self.admit(&request, &new)?);
+        let admitted = self.admit(&request, &new)?;
         meta::bump_generation(&mut new, old);
         if meta::is_finished(&row.storage, &new) {
             delete::plan_removal(target, record, &mut plan);
+            plan.take_along(admitted, &notes);
             return Ok(Planned::Write(plan));
         }
         let extra = self.service_hook(target, snapshot, Some(old), &mut new)?;
         plan.put(record.key().clone(), &new);
         extra.join(&mut plan);
+        plan.take_along(admitted, &notes);
         Ok(Planned::Write(plan))
     }
 }
