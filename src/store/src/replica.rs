@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{RequestId, Revision, Term};
 use crate::key::Key;
 use crate::record::Record;
-use crate::snapshot::{ResourceMap, Snapshot};
+use crate::snapshot::{ResourceMap, Shelf, Snapshot};
 use crate::txn::{Op, OpResult, Precondition, Txn, TxnOutcome};
 use crate::view::{Event, EventKind, Ring, View};
 
@@ -183,7 +183,8 @@ impl Replica {
         }
         let mut state = Snapshot { revision: restored.revision, ..Snapshot::default() };
         for (name, map) in resources {
-            state.resources.insert_mut(name, map);
+            let shelf = Shelf { objects: map, changed: restored.revision };
+            state.resources.insert_mut(name, shelf);
         }
         let mut history: HashMap<Arc<str>, Vec<Arc<Event>>> = HashMap::new();
         for event in restored.history {
@@ -278,7 +279,7 @@ impl Replica {
                 let revision = self.state.revision.next();
                 let record = Arc::new(Record::seal(key.clone(), draft, revision));
                 let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
-                self.modify(&key.resource, |map| map.insert_mut(key.object.clone(), Arc::clone(&record)));
+                self.modify(&key.resource, revision, |map| map.insert_mut(key.object.clone(), Arc::clone(&record)));
                 self.record_event(Event::new(kind, Arc::clone(&record), previous), applied);
                 OpResult { revision, record: Some(record), changed: true }
             }
@@ -288,7 +289,7 @@ impl Replica {
                 };
                 let revision = self.state.revision.next();
                 let record = Arc::new(previous.reseal(revision));
-                self.modify(&key.resource, |map| {
+                self.modify(&key.resource, revision, |map| {
                     map.remove_mut(&key.object);
                 });
                 self.record_event(Event::new(EventKind::Deleted, Arc::clone(&record), Some(previous)), applied);
@@ -297,13 +298,14 @@ impl Replica {
         }
     }
 
-    fn modify(&mut self, resource: &Arc<str>, change: impl FnOnce(&mut ResourceMap)) {
-        if let Some(map) = self.state.resources.get_mut(resource) {
-            change(map);
+    fn modify(&mut self, resource: &Arc<str>, changed: Revision, change: impl FnOnce(&mut ResourceMap)) {
+        if let Some(shelf) = self.state.resources.get_mut(resource) {
+            change(&mut shelf.objects);
+            shelf.changed = changed;
         } else {
-            let mut map = ResourceMap::new_sync();
-            change(&mut map);
-            self.state.resources.insert_mut(Arc::clone(resource), map);
+            let mut objects = ResourceMap::new_sync();
+            change(&mut objects);
+            self.state.resources.insert_mut(Arc::clone(resource), Shelf { objects, changed });
         }
     }
 

@@ -12,11 +12,18 @@ use crate::record::Record;
 /// The objects of one resource, in LIST order.
 pub type ResourceMap = RedBlackTreeMapSync<ObjectName, Arc<Record>>;
 
+/// The objects of one resource, and when the last of them changed.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    pub(crate) objects: ResourceMap,
+    pub(crate) changed: Revision,
+}
+
 /// Everything at one revision. Cloning shares structure and is cheap.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) revision: Revision,
-    pub(crate) resources: HashTrieMapSync<Arc<str>, ResourceMap>,
+    pub(crate) resources: HashTrieMapSync<Arc<str>, Shelf>,
 }
 
 impl Default for Snapshot {
@@ -35,13 +42,13 @@ impl Snapshot {
     /// One object.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Arc<Record>> {
-        self.resources.get(&key.resource)?.get(&key.object)
+        self.resources.get(&key.resource)?.objects.get(&key.object)
     }
 
     /// One object by the parts of its key.
     #[must_use]
     pub fn find(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Record>> {
-        self.resources.get(resource)?.get(&ObjectName::new(namespace, name))
+        self.resources.get(resource)?.objects.get(&ObjectName::new(namespace, name))
     }
 
     /// All objects of a resource in order; with a namespace, only its.
@@ -61,7 +68,7 @@ impl Snapshot {
         after: Option<&ObjectName>,
     ) -> Box<dyn Iterator<Item = &'a Arc<Record>> + Send + 'a> {
         match self.resources.get(resource) {
-            Some(map) => Box::new(range(map, namespace, after)),
+            Some(shelf) => Box::new(range(&shelf.objects, namespace, after)),
             None => Box::new(std::iter::empty()),
         }
     }
@@ -69,7 +76,15 @@ impl Snapshot {
     /// Number of objects of a resource.
     #[must_use]
     pub fn count(&self, resource: &str) -> usize {
-        self.resources.get(resource).map_or(0, ResourceMap::size)
+        self.resources.get(resource).map_or(0, |shelf| shelf.objects.size())
+    }
+
+    /// A stamp of a resource's objects: the revision of the last change of any
+    /// of them, 0 if there never was one. What was derived from them holds as
+    /// long as the stamp is the same, on this replica.
+    #[must_use]
+    pub fn changed(&self, resource: &str) -> Revision {
+        self.resources.get(resource).map_or(Revision(0), |shelf| shelf.changed)
     }
 
     /// Storage names of all resources that have (or had) objects, sorted.
@@ -83,7 +98,7 @@ impl Snapshot {
     /// The objects of one resource.
     #[must_use]
     pub fn resource(&self, resource: &str) -> ResourceMap {
-        self.resources.get(resource).cloned().unwrap_or_else(ResourceMap::new_sync)
+        self.resources.get(resource).map_or_else(ResourceMap::new_sync, |shelf| shelf.objects.clone())
     }
 }
 

@@ -76,9 +76,14 @@ proptest! {
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut dropped = Vec::new();
         let mut remembered = Vec::new();
+        let mut stamp = Revision(0);
         for (id, step) in (1u128..).zip(&steps) {
             let applied = replica.apply(Term(1), &[to_txn(id, step)]);
             replica.publish();
+            let last = applied.events.last().map(|event| event.revision());
+            stamp = last.unwrap_or(stamp);
+            prop_assert_eq!(replica.state().changed("configmaps"), stamp);
+            prop_assert_eq!(replica.state().changed("secrets"), Revision(0));
             events.extend(applied.events);
             dropped.extend(applied.dropped_events);
             remembered.extend(applied.remembered);
