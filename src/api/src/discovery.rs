@@ -127,7 +127,7 @@ fn aggregated_resource(row: &Resource) -> Value {
             .map(|sub| {
                 json!({
                     "subresource": sub.name,
-                    "responseKind": response_kind(row, sub.group, sub.version, sub.kind),
+                    "responseKind": response_kind(row, &sub.group, &sub.version, &sub.kind),
                     "verbs": verbs(sub.verbs),
                 })
             })

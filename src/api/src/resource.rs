@@ -66,15 +66,64 @@ impl Verb {
 #[derive(Debug, Clone)]
 pub struct Subresource {
     /// Path segment: `status`, `scale`, `binding`, `eviction`, `log`, ...
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Group, version and kind of its body.
-    pub group: &'static str,
+    pub group: Cow<'static, str>,
     /// See `group`.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// See `group`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Verbs, for discovery.
     pub verbs: &'static [Verb],
+    /// Set when this is a door to a part of the object, in the object's own
+    /// shape. `status` is not: every kind's is treated alike.
+    pub part: Option<&'static Part>,
+}
+
+impl Subresource {
+    /// A subresource that is no door to a part of the object.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        verbs: &'static [Verb],
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            kind: Cow::Borrowed(kind),
+            verbs,
+            part: None,
+        }
+    }
+}
+
+/// A subresource that changes a part of an object and nothing else: how to
+/// get at the part, and what it must obey.
+pub struct Part {
+    /// Path segment of the subresource; no two parts of a kind share it.
+    pub name: &'static str,
+    /// Puts the part that was `(given)` into the object as it is `(stored)`.
+    pub take: fn(Object, &Object) -> Object,
+    /// Rules for the change `(new, old)`, instead of those of the main door.
+    pub validate_update: fn(&Object, &Object) -> Vec<FieldError>,
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Part {}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Part").field(&self.name).finish()
+    }
 }
 
 /// One column of the server-side table (`kubectl get`).
@@ -110,6 +159,11 @@ pub struct Strategy {
     pub validate_update: fn(&Object, &Object) -> Vec<FieldError>,
     /// Rules for a change of `status`: `(new, old)`.
     pub validate_status_update: fn(&Object, &Object) -> Vec<FieldError>,
+    /// Whether `(new, old)` differ in what `metadata.generation` counts.
+    pub changes_generation: fn(&Object, &Object) -> bool,
+    /// Texts for `Warning` headers about an object that is new or changed
+    /// (then with what it was before).
+    pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     /// Cells of the table row, one per column (wide ones included).
     pub row: fn(&Object, Timestamp) -> Vec<Value>,
     /// Values of selectable fields beyond `metadata.name` and
@@ -133,12 +187,22 @@ impl Default for Strategy {
             validate_create: |_| Vec::new(),
             validate_update: |_, _| Vec::new(),
             validate_status_update: |_, _| Vec::new(),
+            changes_generation: differ_beyond_status,
+            warnings: |_, _| Vec::new(),
             row: crate::table::default_row,
             fields: |_| Vec::new(),
             field_names: &[],
             validate_name: |name| crate::names::dns_subdomain(name).into_iter().next(),
         }
     }
+}
+
+/// Whether anything but `metadata` and `status` differs.
+#[must_use]
+pub fn differ_beyond_status(new: &Object, old: &Object) -> bool {
+    let counts = |key: &str| !matches!(key, "metadata" | "status");
+    new.0.iter().any(|(key, value)| counts(key) && old.0.get(key) != Some(value))
+        || old.0.keys().any(|key| counts(key) && !new.0.contains_key(key))
 }
 
 /// Another shape of the same stored objects (events.k8s.io over core events).
@@ -173,8 +237,11 @@ pub struct Resource {
     pub verbs: &'static [Verb],
     /// Subresources served.
     pub subresources: Vec<Subresource>,
-    /// `spec` is under `metadata.generation`; `status` has its own door.
+    /// `status` has its own door.
     pub has_status: bool,
+    /// `metadata.generation` counts changes, see
+    /// [`Strategy::changes_generation`].
+    pub tracks_generation: bool,
     /// Name under which objects are stored: `pods`, `deployments.apps`.
     /// Rows that show the same objects share it.
     pub storage: Arc<str>,
@@ -191,13 +258,6 @@ impl Resource {
     #[must_use]
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
-    }
-
-    /// Whether `metadata.generation` counts the changes of its objects. It does
-    /// for kinds with a status, but for a few old ones of the core group.
-    #[must_use]
-    pub fn tracks_generation(&self) -> bool {
-        self.has_status && !(self.group.is_empty() && matches!(&*self.plural, "namespaces" | "nodes" | "services"))
     }
 
     /// A subresource by its path segment.

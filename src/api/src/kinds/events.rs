@@ -1,9 +1,31 @@
-//! `events.k8s.io/v1` Events over stored core Events: the same object with
-//! other field names.
+//! The row of `events.k8s.io/v1`: Events over stored core Events, the same
+//! object with other field names.
 //!
 //! Source: `pkg/apis/events/v1/conversion.go`.
 
+use super::fields;
+use super::row::Group;
 use crate::object::Object;
+use crate::resource::{Conversion, Resource, Strategy};
+use crate::table::{columns, rows as cells};
+use crate::validation::events as rules;
+
+const V1: Group = Group::v1("events.k8s.io");
+
+/// All rows.
+pub(super) fn rows() -> Vec<Resource> {
+    let event = Strategy {
+        validate: |event| rules::validate(&to_core(event.clone())),
+        validate_create: |event| rules::validate_strict(&to_core(event.clone())),
+        validate_update: |new, old| rules::validate_strict_update(&to_core(new.clone()), &to_core(old.clone())),
+        row: |event, now| cells::event(&to_core(event.clone()), now),
+        fields: fields::new_event,
+        field_names: fields::NEW_EVENT,
+        ..Strategy::default()
+    };
+    let conversion = Conversion { from_storage: from_core, to_storage: to_core };
+    vec![V1.namespaced("Event", "events", &["ev"], columns::event, event).over("events", conversion)]
+}
 
 /// Fields by their core name and their name in `events.k8s.io/v1`.
 const RENAMED: &[(&str, &str)] = &[
@@ -27,12 +49,12 @@ fn rename(mut object: Object, names: impl Iterator<Item = (&'static str, &'stati
 }
 
 /// From the stored shape; an object in the other shape stays as it is.
-pub(super) fn from_core(object: Object) -> Object {
+fn from_core(object: Object) -> Object {
     rename(object, RENAMED.iter().copied(), "events.k8s.io/v1")
 }
 
 /// To the stored shape; an object in it stays as it is.
-pub(super) fn to_core(object: Object) -> Object {
+fn to_core(object: Object) -> Object {
     rename(object, RENAMED.iter().map(|(core, own)| (*own, *core)), "v1")
 }
 

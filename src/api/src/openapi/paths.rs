@@ -95,11 +95,11 @@ fn resource(row: &Resource, style: Style, roots: &mut BTreeSet<String>, out: &mu
     for subresource in &row.subresources {
         let subject = Subject {
             row,
-            kind: (subresource.group, subresource.version, subresource.kind),
-            suffix: capitalized(subresource.name),
+            kind: (&subresource.group, &subresource.version, &subresource.kind),
+            suffix: capitalized(&subresource.name),
             namespaced: row.namespaced,
             style,
-            stream: matches!(subresource.name, "log" | "exec" | "attach" | "portforward" | "proxy"),
+            stream: matches!(&*subresource.name, "log" | "exec" | "attach" | "portforward" | "proxy"),
         };
         let methods = [(Verb::Create, "post"), on_item[0], on_item[1], on_item[2], on_item[3]];
         verbs(format!("{item}/{}", subresource.name), &subject, true, &methods, subresource.verbs);

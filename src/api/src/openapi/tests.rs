@@ -23,6 +23,7 @@ fn row(
         verbs: Verb::ALL,
         subresources: vec![],
         has_status: true,
+        tracks_generation: true,
         storage: Arc::from(plural),
         conversion: None,
         columns: vec![],
@@ -32,7 +33,7 @@ fn row(
 
 pub(super) fn registry() -> Registry {
     let mut pods = row("", "v1", "Pod", "pods", true);
-    let sub = |name, group, version, kind, verbs| Subresource { name, group, version, kind, verbs };
+    let sub = Subresource::new;
     pods.subresources = vec![
         sub("status", "", "v1", "Pod", &[Verb::Get, Verb::Patch, Verb::Update]),
         sub("binding", "", "v1", "Binding", &[Verb::Create]),

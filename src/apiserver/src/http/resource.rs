@@ -217,22 +217,15 @@ impl Api {
         let accepted = if subresource == "log" { None } else { Some(call.accepted()?) };
         let method = call.method.clone();
         let reads = matches!(method, Method::GET | Method::HEAD);
+        let door = match subresource {
+            "status" => Some(Door::Status),
+            other => row.subresource(other).and_then(|sub| sub.part).map(Door::Part),
+        };
+        if let (Some(door), Some(accepted)) = (door, &accepted) {
+            return self.part(call, target, door, accepted).await;
+        }
         match (subresource, accepted) {
             ("log", _) if reads => self.pod_log(&call.reader(), &target, &call.query).await,
-            ("status", Some(accepted)) if reads => {
-                let version = parse_version(call.query.text("resourceVersion"))?;
-                let context = call.reader();
-                self.pipeline.authorize_target(&context, "get", &target, subresource)?;
-                let record = self.pipeline.fetch(&target, consistency(version)).await?;
-                let bytes = self.presenter(&call, &row, &accepted)?.document(&record);
-                self.answer_json(&accepted, StatusCode::OK, bytes)
-            }
-            ("status", Some(accepted)) if method == Method::PUT => {
-                self.put(call, target, Door::Status, &accepted).await
-            }
-            ("status", Some(accepted)) if method == Method::PATCH => {
-                self.patch_object(call, target, Door::Status, &accepted).await
-            }
             ("scale", Some(accepted)) => self.scale(call, target, &accepted).await,
             ("finalize", Some(accepted)) if method == Method::PUT => {
                 let context = call.writer("UpdateOptions", false)?;
@@ -246,6 +239,30 @@ impl Api {
                 self.bind(&context, &target, binding, &accepted).await
             }
             ("eviction", Some(accepted)) if method == Method::POST => self.eviction(call, target, &accepted).await,
+            _ => Err(method_not_allowed()),
+        }
+    }
+
+    /// A subresource in the object's own shape.
+    async fn part(
+        self: &Arc<Self>,
+        call: Call,
+        target: Target,
+        door: Door,
+        accepted: &Accepted,
+    ) -> Result<Response<Body>, StatusError> {
+        let verbs = target.resource.subresource(door.subresource()).map_or(&[][..], |sub| sub.verbs);
+        match call.method {
+            Method::GET | Method::HEAD if verbs.contains(&Verb::Get) => {
+                let version = parse_version(call.query.text("resourceVersion"))?;
+                let context = call.reader();
+                self.pipeline.authorize_target(&context, "get", &target, door.subresource())?;
+                let record = self.pipeline.fetch(&target, consistency(version)).await?;
+                let bytes = self.presenter(&call, &target.resource, accepted)?.document(&record);
+                self.answer_json(accepted, StatusCode::OK, bytes)
+            }
+            Method::PUT if verbs.contains(&Verb::Update) => self.put(call, target, door, accepted).await,
+            Method::PATCH if verbs.contains(&Verb::Patch) => self.patch_object(call, target, door, accepted).await,
             _ => Err(method_not_allowed()),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_api::patch::PatchType;
+use barque_api::resource::Part;
 use barque_api::{Resource, StatusError};
 use barque_store::{Key, RequestId, Term};
 use serde_json::Value;
@@ -145,6 +146,8 @@ pub enum Door {
     Status,
     /// As the main door, for a change of `spec.replicas` through `scale`.
     Scale,
+    /// What a subresource of the kind lets through.
+    Part(&'static Part),
 }
 
 impl Door {
@@ -155,6 +158,7 @@ impl Door {
             Self::Main => "",
             Self::Status => "status",
             Self::Scale => "scale",
+            Self::Part(part) => part.name,
         }
     }
 }

@@ -82,7 +82,7 @@ impl Pipeline {
             notes: &notes,
         };
         (row.strategy.default)(&mut object);
-        meta::stamp_new(&self.world, row.tracks_generation(), &mut object);
+        meta::stamp_new(&self.world, row.tracks_generation, &mut object);
         if ownership == Ownership::Update {
             // Before admission: what it adds is nobody's.
             model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
@@ -99,6 +99,7 @@ impl Pipeline {
         if !errors.is_empty() {
             return Err(target.invalid(object.name(), &errors));
         }
+        plan.warnings = (row.strategy.warnings)(&object, None);
         let admitted = self.admit(&request, &object)?;
         let key = target.key();
         if let Some(existing) = snapshot.get(&key) {

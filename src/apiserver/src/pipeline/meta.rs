@@ -1,7 +1,7 @@
 //! `metadata` that the server owns: names, uids, times, generation.
 
 use barque_api::world::{World, format_time};
-use barque_api::{FieldError, Object, StatusError};
+use barque_api::{FieldError, Object, Resource, StatusError};
 use serde_json::{Value, json};
 
 use super::{Door, Target};
@@ -65,7 +65,7 @@ pub(super) fn match_target(target: &Target, object: &mut Object, names_object: b
 }
 
 /// Sets what a new object gets from the server.
-pub(super) fn stamp_new(world: &World, has_spec_generation: bool, object: &mut Object) {
+pub(super) fn stamp_new(world: &World, tracks_generation: bool, object: &mut Object) {
     let uid = world.new_uid();
     let now = format_time(world.now());
     let metadata = object.metadata_mut();
@@ -74,7 +74,7 @@ pub(super) fn stamp_new(world: &World, has_spec_generation: bool, object: &mut O
     }
     metadata.insert("uid".to_owned(), json!(uid));
     metadata.insert("creationTimestamp".to_owned(), json!(now));
-    if has_spec_generation {
+    if tracks_generation {
         metadata.insert("generation".to_owned(), json!(1));
     }
 }
@@ -135,19 +135,21 @@ pub(super) fn through_door(door: Door, has_status: bool, new: Object, old: &Obje
             }
             kept
         }
+        Door::Part(part) => {
+            let fields = new.remove(&["metadata", "managedFields"]);
+            let mut kept = (part.take)(new, old);
+            if let Some(fields) = fields {
+                kept.set(&["metadata", "managedFields"], fields);
+            }
+            kept
+        }
     }
 }
 
-/// Raises the generation when anything outside metadata and status changed.
-pub(super) fn bump_generation(new: &mut Object, old: &Object) {
+/// Raises the generation when what it counts has changed.
+pub(super) fn bump_generation(row: &Resource, new: &mut Object, old: &Object) {
     let generation = old.generation();
-    if generation == 0 {
-        return;
-    }
-    let counts = |object: &Object, key: &str| key != "metadata" && key != "status" && object.0.contains_key(key);
-    let changed = new.0.iter().filter(|(key, _)| counts(new, key)).any(|(key, value)| old.0.get(key) != Some(value))
-        || old.0.keys().any(|key| counts(old, key) && !new.0.contains_key(key));
-    if changed {
+    if row.tracks_generation && (row.strategy.changes_generation)(new, old) {
         new.set(&["metadata", "generation"], json!(generation + 1));
     }
 }
@@ -191,6 +193,8 @@ mod tests {
 
     #[test]
     fn the_generation_follows_everything_but_metadata_and_status() {
+        let registry = barque_api::kinds::builtin();
+        let row = registry.by_path("apps", "v1", "replicasets").expect("a row");
         let old = object(json!({"metadata": {"generation": 4}, "spec": {"a": 1}, "status": {"b": 1}}));
         for (new, expected) in [
             (json!({"metadata": {"generation": 4, "labels": {"x": "y"}}, "spec": {"a": 1}, "status": {"b": 2}}), 4),
@@ -199,7 +203,7 @@ mod tests {
             (json!({"metadata": {"generation": 4}, "spec": {"a": 1}, "data": {}}), 5),
         ] {
             let mut new = object(new);
-            bump_generation(&mut new, &old);
+            bump_generation(row, &mut new, &old);
             assert_eq!(new.generation(), expected, "{new:?}");
         }
     }

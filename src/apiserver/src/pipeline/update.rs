@@ -98,7 +98,7 @@ impl Pipeline {
         let mut new = new;
         (row.strategy.default)(&mut new);
         let mut new = meta::through_door(door, row.has_status, new, old);
-        if door != Door::Status {
+        if matches!(door, Door::Main | Door::Scale) {
             (row.strategy.prepare_update)(&mut new, old);
             if &*row.storage == services::SERVICES {
                 services::inherit(&mut new, old);
@@ -118,15 +118,21 @@ impl Pipeline {
                 errors.extend((row.strategy.validate_update)(&new, old));
             }
             Door::Status => errors.extend((row.strategy.validate_status_update)(&new, old)),
+            Door::Part(part) => errors.extend((part.validate_update)(&new, old)),
         }
         errors.dedup();
         if !errors.is_empty() {
             return Err(target.invalid(&target.name, &errors));
         }
         let mut plan = Plan::default();
+        if door != Door::Status {
+            plan.warnings = (row.strategy.warnings)(&new, Some(old));
+        }
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
         let admitted = self.admit(&request, &new)?;
-        meta::bump_generation(&mut new, old);
+        if door != Door::Status {
+            meta::bump_generation(row, &mut new, old);
+        }
         if meta::is_finished(&row.storage, &new) {
             delete::plan_removal(target, record, &mut plan);
             plan.take_along(admitted, &notes);
