@@ -151,6 +151,11 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Object),
     /// Adjusts an update of the main resource: `(new, old)`.
     pub prepare_update: fn(&mut Object, &Object),
+    /// Adjusts an update of `status`: `(new, old, now)`.
+    pub prepare_status: fn(&mut Object, &Object, Timestamp),
+    /// Fields of `metadata` that an update of `status` leaves as they are.
+    /// Most kinds let it change labels and annotations.
+    pub status_keeps: &'static [&'static str],
     /// Rules for an object, new or changed, metadata excepted (that is generic).
     pub validate: fn(&Object) -> Vec<FieldError>,
     /// Rules that only a new object must obey, on top of `validate`.
@@ -183,6 +188,8 @@ impl Default for Strategy {
             default: |_| {},
             prepare_create: |_| {},
             prepare_update: |_, _| {},
+            prepare_status: |_, _, _| {},
+            status_keeps: &[],
             validate: |_| Vec::new(),
             validate_create: |_| Vec::new(),
             validate_update: |_, _| Vec::new(),
@@ -204,6 +211,10 @@ pub fn differ_beyond_status(new: &Object, old: &Object) -> bool {
     new.0.iter().any(|(key, value)| counts(key) && old.0.get(key) != Some(value))
         || old.0.keys().any(|key| counts(key) && !new.0.contains_key(key))
 }
+
+/// What an update of `status` leaves alone in kinds that let it change
+/// nothing else at all.
+pub const ALL_METADATA: &[&str] = &["annotations", "finalizers", "labels", "ownerReferences"];
 
 /// Another shape of the same stored objects (events.k8s.io over core events).
 #[derive(Clone, Copy)]
@@ -247,6 +258,10 @@ pub struct Resource {
     pub storage: Arc<str>,
     /// Set when this row's shape is not the stored one.
     pub conversion: Option<Conversion>,
+    /// Text for a `Warning` header on every request for this resource.
+    pub deprecation: Option<Cow<'static, str>>,
+    /// Objects of a resource that is computed when it is read, not stored.
+    pub derived: Option<fn() -> Vec<Object>>,
     /// Columns of the table.
     pub columns: Vec<Column>,
     /// Deviations.

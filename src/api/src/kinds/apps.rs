@@ -19,6 +19,8 @@ pub(super) fn rows() -> Vec<Resource> {
     let deployment = Strategy {
         default: defaults::deployment,
         prepare_create: prepare::empty_status,
+        changes_generation: prepare::spec_or_annotations_differ,
+        status_keeps: &["labels"],
         validate: workloads::validate_deployment,
         validate_update: workloads::validate_update,
         validate_status_update: workloads::validate_status_update,

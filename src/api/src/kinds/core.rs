@@ -1,6 +1,6 @@
 //! Rows of the core group.
 
-use super::row::{CREATE_ONLY, Group, dns_1035_label, dns_label, path_segment};
+use super::row::{CREATE_ONLY, Group, dns_label, path_segment};
 use super::{defaults, fields, prepare};
 use crate::resource::{Resource, Strategy, Subresource, Verb};
 use crate::table::{columns, rows};
@@ -100,6 +100,8 @@ fn pod_row() -> Resource {
     let strategy = Strategy {
         default: defaults::pod,
         prepare_create: prepare::new_pod,
+        prepare_status: prepare::pod_status,
+        status_keeps: &["ownerReferences"],
         validate: pod::validate,
         validate_create: pod::validate_create,
         validate_update: pod::validate_update,
@@ -129,7 +131,7 @@ fn service_row() -> Resource {
         row: rows::service,
         fields: fields::service,
         field_names: &["spec.clusterIP", "spec.type"],
-        validate_name: dns_1035_label,
+        validate_name: dns_label,
         ..Strategy::default()
     };
     V1.namespaced("Service", "services", &["svc"], columns::service, strategy).in_category("all").with_status()

@@ -1,10 +1,12 @@
 //! What happens to an object between defaulting and validation: new objects
 //! get the status they start with, and fields that follow from others.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::resources::qos_class;
 use crate::object::Object;
+use crate::resource::differ_beyond_status;
 use crate::validation::Fields as _;
 
 /// Finalizer that holds a Namespace until its contents are gone.
@@ -26,6 +28,12 @@ pub(super) fn empty_budget_status(object: &mut Object) {
     object.0.insert("status".to_owned(), status);
 }
 
+/// What raises the generation of a Deployment.
+pub(super) fn spec_or_annotations_differ(new: &Object, old: &Object) -> bool {
+    let annotations = |object: &Object| object.get(&["metadata", "annotations"]).cloned().unwrap_or_default();
+    differ_beyond_status(new, old) || annotations(new) != annotations(old)
+}
+
 /// A new Pod is Pending; its class of service is settled for good.
 pub(super) fn new_pod(pod: &mut Object) {
     let spec = pod.at("spec");
@@ -37,6 +45,14 @@ pub(super) fn new_pod(pod: &mut Object) {
         }]);
     }
     pod.0.insert("status".to_owned(), status);
+}
+
+/// The class of service is settled for good.
+pub(super) fn pod_status(new: &mut Object, old: &Object, _: Timestamp) {
+    let class = old.text(&["status", "qosClass"]);
+    if new.text(&["status", "qosClass"]).is_empty() && !class.is_empty() {
+        new.set(&["status", "qosClass"], json!(class));
+    }
 }
 
 /// A new Namespace is active, and held until its contents are gone.

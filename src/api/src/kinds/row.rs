@@ -57,6 +57,8 @@ impl Group {
             tracks_generation: false,
             storage: Arc::from(storage),
             conversion: None,
+            deprecation: None,
+            derived: None,
             columns: columns(),
             strategy,
         }
@@ -121,6 +123,12 @@ impl Resource {
         self
     }
 
+    /// Every request is answered with a warning.
+    pub(super) fn deprecated(mut self, text: &'static str) -> Self {
+        self.deprecation = Some(text.into());
+        self
+    }
+
     /// Only some verbs.
     pub(super) fn with_verbs(mut self, verbs: &'static [Verb]) -> Self {
         self.verbs = verbs;
@@ -138,11 +146,6 @@ impl Resource {
 /// Names that are DNS labels.
 pub(super) fn dns_label(name: &str) -> Option<String> {
     names::dns_label(name).into_iter().next()
-}
-
-/// Names that are old DNS labels, which begin with a letter.
-pub(super) fn dns_1035_label(name: &str) -> Option<String> {
-    names::dns_1035_label(name).into_iter().next()
 }
 
 /// Names that may be anything that fits into a path.

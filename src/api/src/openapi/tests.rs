@@ -26,6 +26,8 @@ fn row(
         tracks_generation: true,
         storage: Arc::from(plural),
         conversion: None,
+        deprecation: None,
+        derived: None,
         columns: vec![],
         strategy: Strategy::default(),
     }

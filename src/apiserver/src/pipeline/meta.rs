@@ -2,7 +2,7 @@
 
 use barque_api::world::{World, format_time};
 use barque_api::{FieldError, Object, Resource, StatusError};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Door, Target};
 
@@ -111,31 +111,27 @@ pub(super) fn keep_system_fields(new: &mut Object, old: &Object) {
 }
 
 /// Takes only what the door lets through.
-pub(super) fn through_door(door: Door, has_status: bool, new: Object, old: &Object) -> Object {
-    let mut new = new;
+pub(super) fn through_door(door: Door, row: &Resource, mut new: Object, old: &Object) -> Object {
     match door {
         Door::Main | Door::Scale => {
-            if has_status {
-                match old.0.get("status") {
-                    Some(status) => new.0.insert("status".to_owned(), status.clone()),
-                    None => new.0.remove("status"),
-                };
+            if row.has_status {
+                take_over(&mut new.0, &old.0, "status");
             }
             new
         }
         Door::Status => {
-            let mut kept = old.clone();
-            match new.0.remove("status") {
-                Some(status) => kept.0.insert("status".to_owned(), status),
-                None => kept.0.remove("status"),
-            };
-            // The manager's entry is merged by whoever owns managedFields.
-            if let Some(fields) = new.remove(&["metadata", "managedFields"]) {
-                kept.set(&["metadata", "managedFields"], fields);
+            let keys: Vec<String> = new.0.keys().chain(old.0.keys()).cloned().collect();
+            for key in keys.iter().filter(|key| !matches!(key.as_str(), "metadata" | "status")) {
+                take_over(&mut new.0, &old.0, key);
             }
-            kept
+            let before = old.metadata().cloned().unwrap_or_default();
+            for field in row.strategy.status_keeps {
+                take_over(new.metadata_mut(), &before, field);
+            }
+            new
         }
         Door::Part(part) => {
+            // The manager's entry is merged by whoever owns managedFields.
             let fields = new.remove(&["metadata", "managedFields"]);
             let mut kept = (part.take)(new, old);
             if let Some(fields) = fields {
@@ -144,6 +140,14 @@ pub(super) fn through_door(door: Door, has_status: bool, new: Object, old: &Obje
             kept
         }
     }
+}
+
+/// Makes a field what it was.
+fn take_over(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str) {
+    match old.get(field) {
+        Some(value) => new.insert(field.to_owned(), value.clone()),
+        None => new.remove(field),
+    };
 }
 
 /// Raises the generation when what it counts has changed.
@@ -222,20 +226,32 @@ mod tests {
     }
 
     #[test]
-    fn the_status_door_changes_only_status() {
+    fn the_status_door_changes_status_and_metadata() {
+        let registry = barque_api::kinds::builtin();
         let old =
             object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 1}}));
-        let new =
-            object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 2}}));
-        let kept = through_door(Door::Status, true, new.clone(), &old);
+        let new = object(json!({
+            "metadata": {"name": "a", "labels": {"x": "2"}, "annotations": {"y": "1"}}, "spec": {"r": 2}, "status": {"s": 2},
+            "data": {}
+        }));
+        let through = |door, group: &str, plural: &str| {
+            let row = registry.by_path(group, "v1", plural).expect("a row");
+            let kept = through_door(door, row, new.clone(), &old);
+            let texts =
+                ["metadata", "spec", "status"].map(|key| kept.0.get(key).map(ToString::to_string).unwrap_or_default());
+            (texts.join(" "), kept.0.contains_key("data"))
+        };
         assert_eq!(
-            kept,
-            object(json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"r": 1}, "status": {"s": 2}}))
+            through(Door::Status, "apps", "replicasets"),
+            (r#"{"annotations":{"y":"1"},"labels":{"x":"2"},"name":"a"} {"r":1} {"s":2}"#.to_owned(), false)
         );
-        let kept = through_door(Door::Main, true, new, &old);
         assert_eq!(
-            kept,
-            object(json!({"metadata": {"name": "a", "labels": {"x": "2"}}, "spec": {"r": 2}, "status": {"s": 1}}))
+            through(Door::Status, "apps", "deployments"),
+            (r#"{"annotations":{"y":"1"},"labels":{"x":"1"},"name":"a"} {"r":1} {"s":2}"#.to_owned(), false)
+        );
+        assert_eq!(
+            through(Door::Main, "apps", "replicasets"),
+            (r#"{"annotations":{"y":"1"},"labels":{"x":"2"},"name":"a"} {"r":2} {"s":1}"#.to_owned(), true)
         );
     }
 }

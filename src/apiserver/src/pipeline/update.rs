@@ -97,12 +97,15 @@ impl Pipeline {
         };
         let mut new = new;
         (row.strategy.default)(&mut new);
-        let mut new = meta::through_door(door, row.has_status, new, old);
+        let mut new = meta::through_door(door, row, new, old);
         if matches!(door, Door::Main | Door::Scale) {
             (row.strategy.prepare_update)(&mut new, old);
             if &*row.storage == services::SERVICES {
                 services::inherit(&mut new, old);
             }
+        }
+        if door == Door::Status {
+            (row.strategy.prepare_status)(&mut new, old, self.world.now());
         }
         meta::keep_system_fields(&mut new, old);
         if ownership == Ownership::Update {
