@@ -54,7 +54,7 @@ fn from_core(object: Object) -> Object {
 }
 
 /// To the stored shape; an object in it stays as it is.
-fn to_core(object: Object) -> Object {
+pub(super) fn to_core(object: Object) -> Object {
     rename(object, RENAMED.iter().map(|(core, own)| (*own, *core)), "v1")
 }
 
