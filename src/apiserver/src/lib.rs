@@ -3,12 +3,14 @@
 //!
 //! - [`pipeline`]: authorize → admit → default → validate → transaction. Leader
 //!   duties enter here as well, through the in-process door.
+//! - [`admission`]: the built-in plugins.
 //! - [`auth`]: who asks, and what they may do.
 //! - [`http`]: paths, content types, lists, watches, discovery, health.
 //!
 //! Deciding is synchronous and works on an immutable snapshot; only the shell
 //! around it awaits the store.
 
+pub mod admission;
 pub mod auth;
 pub mod http;
 pub mod options;

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::admission::AdmissionOptions;
+
 /// A block of IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv4Block {
@@ -79,6 +81,8 @@ pub struct PipelineOptions {
     pub node_ports: RangeInclusive<u16>,
     /// Largest stored object, in bytes of its JSON.
     pub max_object_bytes: usize,
+    /// Which admission plugins are asked.
+    pub admission: AdmissionOptions,
 }
 
 impl Default for PipelineOptions {
@@ -89,6 +93,7 @@ impl Default for PipelineOptions {
             service_cidr: Ipv4Block { base: u32::from(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 },
             node_ports: 30_000..=32_767,
             max_object_bytes: 3 << 19,
+            admission: AdmissionOptions::default(),
         }
     }
 }

@@ -14,7 +14,10 @@ use crate::validation::Fields as _;
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
 
-fn amounts(list: &Value) -> Amounts {
+/// The amounts in a list such as `resources.requests`; what cannot be read is
+/// left out.
+#[must_use]
+pub fn amounts(list: &Value) -> Amounts {
     let entries = list.as_object().into_iter().flatten();
     entries.filter_map(|(name, v)| Some((name.clone(), Quantity::from_json(v).ok()?))).collect()
 }
@@ -37,7 +40,12 @@ fn raise(most: &mut Amounts, other: &Amounts) {
 /// run at once, or what the greatest init container needs, if that is more.
 #[must_use]
 pub fn container_requests(spec: &Value) -> Amounts {
-    let requests = |container: &Value| amounts(container.at("resources").at("requests"));
+    container_amounts(spec, "requests")
+}
+
+/// As [`container_requests`], for `requests` or `limits`.
+fn container_amounts(spec: &Value, field: &str) -> Amounts {
+    let requests = |container: &Value| amounts(container.at("resources").at(field));
     let mut total = Amounts::new();
     for container in spec.list("containers") {
         add(&mut total, &requests(container));
@@ -68,6 +76,22 @@ pub fn pod_requests(spec: &Value) -> Amounts {
         total.insert(name, amount);
     }
     add(&mut total, &amounts(spec.at("overhead")));
+    total
+}
+
+/// What a Pod of this spec may use at most: the containers' or the Pod's own
+/// limits, and where there is one, the overhead of its runtime.
+#[must_use]
+pub fn pod_limits(spec: &Value) -> Amounts {
+    let mut total = container_amounts(spec, "limits");
+    for (name, amount) in amounts(spec.at("resources").at("limits")) {
+        total.insert(name, amount);
+    }
+    for (name, amount) in amounts(spec.at("overhead")) {
+        if let Some(limit) = total.get_mut(&name) {
+            *limit = limit.plus(amount);
+        }
+    }
     total
 }
 

@@ -15,4 +15,5 @@ pub(crate) mod rules;
 pub(crate) mod service;
 pub(crate) mod workloads;
 
-pub(crate) use report::{Fields, Path, Report};
+pub use report::Fields;
+pub(crate) use report::{Path, Report};

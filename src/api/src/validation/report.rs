@@ -149,7 +149,7 @@ pub(crate) const IMMUTABLE: &str = "field is immutable";
 static EMPTY: Value = Value::Null;
 
 /// Reading fields of JSON, absent and null being zero values.
-pub(crate) trait Fields {
+pub trait Fields {
     /// The field, null if absent.
     fn at(&self, field: &str) -> &Value;
 

@@ -1,10 +1,11 @@
-//! What every cluster has from its first moment: the system namespaces and
-//! the Service through which Pods find the API.
+//! What every cluster has from its first moment: the system's namespaces and
+//! priority classes, and the Service through which Pods find the API.
 
 use barque_api::{Object, Reason, StatusError};
 use serde_json::{Value, json};
 
 use super::{Pipeline, RequestContext};
+use crate::admission::SYSTEM_CLASSES;
 
 /// Namespaces that a cluster starts with.
 pub const SYSTEM_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -25,6 +26,17 @@ impl Pipeline {
         for name in SYSTEM_NAMESPACES {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.ensure(context, "namespaces", "", name, namespace).await?;
+            // A controller makes it in all others.
+            let metadata = json!({"name": "default", "namespace": name});
+            let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+            self.ensure(context, "serviceaccounts", name, "default", account).await?;
+        }
+        for (name, value, description) in SYSTEM_CLASSES {
+            let class = json!({
+                "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+                "value": value, "description": description,
+            });
+            self.ensure(context, "priorityclasses.scheduling.k8s.io", "", name, class).await?;
         }
         if let Some(ApiService { target_port }) = service {
             let first = self.options.service_cidr.nth(1).to_string();

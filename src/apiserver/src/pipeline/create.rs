@@ -34,6 +34,7 @@ impl Pipeline {
         check_own_shape(target, &object)?;
         let object = stored(&target.resource, object);
         let target = self.storage_target(target);
+        self.await_account(&target, &object).await;
         let mut names_tried = 0;
         let mut written = self
             .execute(context, &target, &mut |snapshot| {

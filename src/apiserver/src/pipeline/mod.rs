@@ -6,6 +6,7 @@
 //! moved. An error that was found on a possibly old snapshot is only answered
 //! after the same plan fails on a confirmed one.
 
+mod accounts;
 mod admission;
 mod bootstrap;
 mod context;
@@ -15,7 +16,6 @@ mod execute;
 mod meta;
 mod model;
 mod patch;
-mod plugins;
 mod pods;
 mod read;
 mod scale;
@@ -42,13 +42,14 @@ pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large
 pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;
 
+use crate::admission::{self as plugins, Parts};
 use crate::auth::{Attributes, Authorizer, Decision, GroupAuthorizer, authz};
 use crate::options::PipelineOptions;
 
 /// The pipeline. Cheap to share behind an [`Arc`].
 pub struct Pipeline {
     store: Arc<dyn Store>,
-    registry: ArcSwap<Registry>,
+    registry: Arc<ArcSwap<Registry>>,
     world: World,
     options: PipelineOptions,
     authorizer: Arc<dyn Authorizer>,
@@ -60,27 +61,40 @@ impl Pipeline {
     /// groups.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
-        Self {
-            store,
-            registry: ArcSwap::new(registry),
-            world,
-            options,
-            authorizer: Arc::new(GroupAuthorizer),
-            admission: plugins::builtin(),
-        }
+        let authorizer: Arc<dyn Authorizer> = Arc::new(GroupAuthorizer);
+        let registry = Arc::new(ArcSwap::new(registry));
+        let parts =
+            Parts { options: &options.admission, authorizer: &authorizer, registry: &registry, world: &world };
+        let admission = plugins::builtin(&parts);
+        Self { store, registry, world, options, authorizer, admission }
     }
 
     /// The same pipeline with another authorizer.
     #[must_use]
     pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        let parts = Parts {
+            options: &self.options.admission,
+            authorizer: &authorizer,
+            registry: &self.registry,
+            world: &self.world,
+        };
+        // Some plugins ask the authorizer themselves.
+        for plugin in plugins::builtin(&parts) {
+            if let Some(slot) = self.admission.iter_mut().find(|other| other.name() == plugin.name()) {
+                *slot = plugin;
+            }
+        }
         self.authorizer = authorizer;
         self
     }
 
-    /// The same pipeline with one more admission plugin, asked last.
+    /// The same pipeline with one more admission plugin, asked after the
+    /// others but before the quotas: these charge what all have made of an
+    /// object.
     #[must_use]
     pub fn with_admission(mut self, plugin: Arc<dyn Admission>) -> Self {
-        self.admission.push(plugin);
+        let last = self.admission.iter().position(|other| other.name() == plugins::LAST);
+        self.admission.insert(last.unwrap_or(self.admission.len()), plugin);
         self
     }
 
