@@ -86,9 +86,9 @@ pub fn uses(storage: &str, name: &str) -> bool {
         SERVICES => matches!(name, "services" | "services.nodeports" | "services.loadbalancers"),
         CLAIMS => {
             matches!(name, "persistentvolumeclaims" | "requests.storage")
-                || name.split_once(OF_STORAGE_CLASS).is_some_and(|(_, what)| {
-                    matches!(what, "requests.storage" | "persistentvolumeclaims")
-                })
+                || name
+                    .split_once(OF_STORAGE_CLASS)
+                    .is_some_and(|(_, what)| matches!(what, "requests.storage" | "persistentvolumeclaims"))
         }
         DEVICE_CLAIMS => name.ends_with(OF_DEVICE_CLASS),
         plain => PLAIN.contains(&plain) && name == plain,

@@ -322,7 +322,12 @@ mod tests {
                 json!({"cpu": "2"}),
                 "cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000",
             ),
-            (json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}), json!({"cpu": "1"}), json!({"cpu": "2"}), ""),
+            (
+                json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}),
+                json!({"cpu": "1"}),
+                json!({"cpu": "2"}),
+                "",
+            ),
             (
                 json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}),
                 json!({}),

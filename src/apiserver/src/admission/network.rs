@@ -41,8 +41,7 @@ impl Admission for DenyExternalIps {
     fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
         let concerned =
             matches!(request.operation, Operation::Create | Operation::Update) && is_main(request, "services");
-        let had: Vec<&str> =
-            request.old.map(|old| old.at("spec").texts("externalIPs").collect()).unwrap_or_default();
+        let had: Vec<&str> = request.old.map(|old| old.at("spec").texts("externalIPs").collect()).unwrap_or_default();
         if concerned && object.at("spec").texts("externalIPs").any(|address| !had.contains(&address)) {
             let why = "Use of external IPs is denied by admission control.";
             return Err(super::forbidden(request, object, why));

@@ -228,7 +228,9 @@ fn itself(request: &AdmissionRequest<'_>, node: &str, new: &Object) -> Result<()
         (Operation::Update, Some(old)) => {
             let before = old.at("spec");
             if spec.given("configSource").is_some() && spec.at("configSource") != before.at("configSource") {
-                return Err(format!("node {node:?} is not allowed to update configSource to a new non-nil configSource"));
+                return Err(format!(
+                    "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+                ));
             }
             if spec.list("taints") != before.list("taints") {
                 return Err(format!("node {node:?} is not allowed to modify taints"));

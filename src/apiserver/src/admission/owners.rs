@@ -90,7 +90,11 @@ impl Admission for PermissionEnforcement {
                 ..Attributes::default()
             };
             self.may(request, &asked).map_err(|why| {
-                super::forbidden(request, object, format!("cannot set an ownerRef on a resource you can't delete: {why}, "))
+                super::forbidden(
+                    request,
+                    object,
+                    format!("cannot set an ownerRef on a resource you can't delete: {why}, "),
+                )
             })?;
         }
         let blocked = |owner: &OwnerReference| owner.block_owner_deletion == Some(true);

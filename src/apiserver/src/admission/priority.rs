@@ -106,7 +106,9 @@ impl Admission for Priority {
 
     fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Object) -> Result<(), StatusError> {
         let concerned = match request.operation {
-            Operation::Create => is_main(request, PODS) && !(is_mirror(object) && object.integer(&["spec", "priority"]).is_some()),
+            Operation::Create => {
+                is_main(request, PODS) && !(is_mirror(object) && object.integer(&["spec", "priority"]).is_some())
+            }
             Operation::Update => is_main(request, PODS),
             Operation::Delete | Operation::Connect => false,
         };

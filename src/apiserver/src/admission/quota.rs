@@ -45,10 +45,8 @@ fn is_charged(request: &AdmissionRequest<'_>) -> bool {
 
 /// `a=1,b=2` of the amounts that a filter keeps.
 fn pretty(amounts: &Amounts, names: &[&str]) -> String {
-    let parts: Vec<String> = names
-        .iter()
-        .filter_map(|name| amounts.get(*name).map(|amount| format!("{name}={amount}")))
-        .collect();
+    let parts: Vec<String> =
+        names.iter().filter_map(|name| amounts.get(*name).map(|amount| format!("{name}={amount}"))).collect();
     parts.join(",")
 }
 

@@ -53,8 +53,7 @@ impl Admission for HardAntiAffinity {
         let concerned = matches!(request.operation, Operation::Create | Operation::Update) && is_main(request, PODS);
         let terms = object.at("spec").at("affinity").at("podAntiAffinity");
         let wider = |term: &&Value| term.text("topologyKey") != HOSTNAME;
-        if concerned
-            && let Some(term) = terms.list("requiredDuringSchedulingIgnoredDuringExecution").iter().find(wider)
+        if concerned && let Some(term) = terms.list("requiredDuringSchedulingIgnoredDuringExecution").iter().find(wider)
         {
             let why = format!(
                 "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {} but only key {HOSTNAME} is \

@@ -166,17 +166,20 @@ pub(super) fn secrets(pod: &Object) -> Vec<&str> {
 
 /// Only Secrets that the account lists may be used, if it says so.
 fn limit_secrets(request: &AdmissionRequest<'_>, account: &Object, pod: &Object) -> Result<(), StatusError> {
-    let enforced = account.annotation(ENFORCE_MOUNTABLE).is_some_and(|value| {
-        matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
-    });
+    let enforced = account
+        .annotation(ENFORCE_MOUNTABLE)
+        .is_some_and(|value| matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True"));
     if !enforced {
         return Ok(());
     }
     let name = account.name();
     let listed = |list: &str, secret: &str| account.list(list).iter().any(|entry| entry.text("name") == secret);
     let refuse = |why: String| Err(super::forbidden(request, pod, why));
-    let lists: &[&str] =
-        if request.subresource.is_empty() { &["initContainers", "containers", "ephemeralContainers"] } else { &["ephemeralContainers"] };
+    let lists: &[&str] = if request.subresource.is_empty() {
+        &["initContainers", "containers", "ephemeralContainers"]
+    } else {
+        &["ephemeralContainers"]
+    };
     let spec = pod.at("spec");
     if request.subresource.is_empty() {
         for volume in spec.list("volumes") {

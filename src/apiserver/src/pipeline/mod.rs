@@ -63,8 +63,7 @@ impl Pipeline {
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::new(GroupAuthorizer);
         let registry = Arc::new(ArcSwap::new(registry));
-        let parts =
-            Parts { options: &options.admission, authorizer: &authorizer, registry: &registry, world: &world };
+        let parts = Parts { options: &options.admission, authorizer: &authorizer, registry: &registry, world: &world };
         let admission = plugins::builtin(&parts);
         Self { store, registry, world, options, authorizer, admission }
     }

@@ -55,16 +55,29 @@ const CHECKS: &[Check] = &[
     baseline("privileged", &[(0, privileged)], None),
     baseline("procMount", &[(0, proc_mount), (35, proc_mount_relaxed)], Some("procMount_restricted")),
     baseline("seLinuxOptions", &[(0, se_linux), (31, se_linux_1_31)], None),
-    baseline("seccompProfile_baseline", &[(0, seccomp_annotations), (19, seccomp_baseline)], Some("seccompProfile_restricted")),
+    baseline(
+        "seccompProfile_baseline",
+        &[(0, seccomp_annotations), (19, seccomp_baseline)],
+        Some("seccompProfile_restricted"),
+    ),
     baseline("sysctls", &[(0, sysctls::<5>), (27, sysctls::<6>), (29, sysctls::<10>), (32, sysctls::<12>)], None),
     baseline("windowsHostProcess", &[(0, host_process)], None),
-    restricted("allowPrivilegeEscalation", &[(8, privilege_escalation), (25, |m, s| not_on_windows(m, s, privilege_escalation))]),
-    restricted("capabilities_restricted", &[(22, capabilities_restricted), (25, |m, s| not_on_windows(m, s, capabilities_restricted))]),
+    restricted(
+        "allowPrivilegeEscalation",
+        &[(8, privilege_escalation), (25, |m, s| not_on_windows(m, s, privilege_escalation))],
+    ),
+    restricted(
+        "capabilities_restricted",
+        &[(22, capabilities_restricted), (25, |m, s| not_on_windows(m, s, capabilities_restricted))],
+    ),
     restricted("procMount_restricted", &[(35, proc_mount)]),
     restricted("restrictedVolumes", &[(0, restricted_volumes)]),
     restricted("runAsNonRoot", &[(0, run_as_non_root), (35, |m, s| not_in_user_namespace(m, s, run_as_non_root))]),
     restricted("runAsUser", &[(23, run_as_user), (35, |m, s| not_in_user_namespace(m, s, run_as_user))]),
-    restricted("seccompProfile_restricted", &[(19, seccomp_restricted), (25, |m, s| not_on_windows(m, s, seccomp_restricted))]),
+    restricted(
+        "seccompProfile_restricted",
+        &[(19, seccomp_restricted), (25, |m, s| not_on_windows(m, s, seccomp_restricted))],
+    ),
 ];
 
 fn rule(check: &Check, version: Version) -> Option<Rule> {
@@ -75,9 +88,9 @@ fn rule(check: &Check, version: Version) -> Option<Rule> {
 pub(super) fn violations(policy: LevelVersion, metadata: &Value, spec: &Value) -> Vec<Violation> {
     let replaced = |check: &Check| {
         policy.level == Level::Restricted
-            && check.overridden_by.is_some_and(|by| {
-                CHECKS.iter().any(|other| other.id == by && rule(other, policy.version).is_some())
-            })
+            && check
+                .overridden_by
+                .is_some_and(|by| CHECKS.iter().any(|other| other.id == by && rule(other, policy.version).is_some()))
     };
     CHECKS
         .iter()
@@ -215,8 +228,7 @@ fn capabilities_restricted(_: &Value, spec: &Value) -> Option<Violation> {
     let (bad, values) = added(spec, &["NET_BIND_SERVICE"]);
     let mut details = Vec::new();
     if !missing.is_empty() {
-        details
-            .push(format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", container_list(&missing)));
+        details.push(format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", container_list(&missing)));
     }
     if !bad.is_empty() {
         details.push(must_not_add(&bad, &values));
@@ -301,8 +313,7 @@ fn proc_mount(_: &Value, spec: &Value) -> Option<Violation> {
     let values: BTreeSet<&str> =
         containers(spec).filter(|c| !masked(c)).map(|container| context(container).text("procMount")).collect();
     (!bad.is_empty()).then(|| {
-        let detail =
-            format!("{} must not set securityContext.procMount to {}", container_list(&bad), quoted(&values));
+        let detail = format!("{} must not set securityContext.procMount to {}", container_list(&bad), quoted(&values));
         Violation::new("procMount", detail)
     })
 }
@@ -347,9 +358,8 @@ fn se_linux_types(spec: &Value, allowed: &[&str]) -> Option<Violation> {
 
 fn seccomp_annotations(metadata: &Value, spec: &Value) -> Option<Violation> {
     let fine = |value: &str| matches!(value, "runtime/default" | "docker/default") || value.starts_with("localhost/");
-    let keys = std::iter::once("seccomp.security.alpha.kubernetes.io/pod".to_owned()).chain(
-        containers(spec).map(|c| format!("container.seccomp.security.alpha.kubernetes.io/{}", c.text("name"))),
-    );
+    let keys = std::iter::once("seccomp.security.alpha.kubernetes.io/pod".to_owned())
+        .chain(containers(spec).map(|c| format!("container.seccomp.security.alpha.kubernetes.io/{}", c.text("name"))));
     let bad: BTreeSet<String> = keys
         .filter_map(|key| {
             let value = metadata.at("annotations").given(&key)?.as_str().unwrap_or_default();

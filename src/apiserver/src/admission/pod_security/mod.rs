@@ -112,9 +112,16 @@ impl PodSecurity {
             let text = if same {
                 policy.enforce.to_string()
             } else {
-                format!("enforce={:?}, audit={:?}, warn={:?}", policy.enforce.to_string(), policy.audit.to_string(), policy.warn.to_string())
+                format!(
+                    "enforce={:?}, audit={:?}, warn={:?}",
+                    policy.enforce.to_string(),
+                    policy.audit.to_string(),
+                    policy.warn.to_string()
+                )
             };
-            request.notes.warn(format!("namespace {name:?} is exempt from Pod Security, and the policy ({text}) will be ignored"));
+            request.notes.warn(format!(
+                "namespace {name:?} is exempt from Pod Security, and the policy ({text}) will be ignored"
+            ));
         }
         true
     }
