@@ -11,7 +11,9 @@
 //! around it awaits the store.
 
 pub mod admission;
+pub mod audit;
 pub mod auth;
+pub mod fairness;
 pub mod http;
 pub mod options;
 pub mod pipeline;

@@ -115,9 +115,15 @@ pub struct ServerOptions {
     pub handshake_timeout: Duration,
     /// Connections served at once; more are closed at once.
     pub max_connections: usize,
-    /// Requests worked on at once (watches and log streams excepted); more
-    /// are answered 429.
+    /// Seats that priority levels share out: requests worked on at once,
+    /// where wide lists take several. Watches and other streams hold theirs
+    /// only until they have begun.
     pub max_in_flight: usize,
+    /// A request waits for a seat no longer than this.
+    pub max_queueing: Duration,
+    /// A request (streams excepted) is given up after this long; clients may
+    /// ask for less.
+    pub request_timeout: Duration,
     /// Watches and log streams at once; more are answered 429.
     pub max_streams: usize,
     /// HTTP/2 streams at once on one connection.
@@ -155,6 +161,8 @@ impl Default for ServerOptions {
             handshake_timeout: Duration::from_secs(10),
             max_connections: 8_192,
             max_in_flight: 1_024,
+            max_queueing: Duration::from_secs(15),
+            request_timeout: Duration::from_mins(1),
             max_streams: 16_384,
             max_streams_per_connection: 1_000,
             stream_window_bytes: 256 << 10,

@@ -19,13 +19,15 @@ use sha2::{Digest, Sha256};
 use tracing::error;
 
 use super::body::BodyError;
+use super::info::{self, method_verb};
 use super::metrics::Subject;
 use super::negotiate::{Accepted, BodyFormat, Offer, accepted, body_format};
 use super::path::{Route, parse};
 use super::present::encode;
 use super::query::{Query, WriteOptions};
 use super::respond::{closing, error_response, json_response, text_response};
-use super::{Api, PeerUser, body, busy, protobuf, review};
+use super::{Api, PeerUser, body, busy, protobuf, record, review};
+use crate::audit::{self, Trail};
 use crate::auth::authn::unauthorized;
 use crate::auth::{Attributes, Credentials, User, authz};
 use crate::pipeline::{Decoded, RequestContext, decode_json, decode_yaml};
@@ -47,9 +49,13 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) 
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let route = parse(parts.uri.path());
-    let mut subject = Subject { verb: verb_of(&parts.method), ..Subject::default() };
+    let mut subject = Subject { verb: method_verb(&parts.method), ..Subject::default() };
     let http1 = parts.version < Version::HTTP_2;
-    let answer = AssertUnwindSafe(api.answer(route, parts, body, &mut subject)).catch_unwind().await;
+    let audit_id = record::audit_id(&api, &parts.headers);
+    let mut trail = None;
+    let answer =
+        AssertUnwindSafe(api.answer(route, parts, body, &mut subject, &audit_id, &mut trail)).catch_unwind().await;
+    let panicked = answer.is_err();
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(Failure::Status(error))) => error_response(&error),
@@ -62,6 +68,10 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) 
             error_response(&StatusError::internal(text))
         }
     };
+    if let Some(trail) = trail {
+        response = record::finish(&api, trail, response, panicked).await;
+    }
+    record::mark(&mut response, &audit_id, subject.flow.as_ref());
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
     api.metrics.observe(&subject, response.status().as_u16(), started.elapsed());
     response
@@ -91,19 +101,6 @@ fn late() -> Response<Body> {
     response
 }
 
-fn verb_of(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::POST => "post",
-        Method::PUT => "put",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        Method::OPTIONS => "options",
-        _ => "other",
-    }
-}
-
 impl Api {
     async fn answer(
         self: &Arc<Self>,
@@ -111,15 +108,37 @@ impl Api {
         parts: Parts,
         body: Body,
         subject: &mut Subject,
+        audit_id: &str,
+        trail: &mut Option<Arc<Trail>>,
     ) -> Result<Response<Body>, Failure> {
         let user = self.user(&parts)?;
         let query = Query::of(&parts.uri)?;
+        let asked = info::attributes(&route, &parts.method, parts.uri.path(), &query);
+        *trail = self.trail(audit_id, &user, &asked, &route, &parts).await;
+        let within = record::limit(self.options.request_timeout, &query, &asked)?;
+        let work = self.answer_known(user, query, asked, route, parts, body, subject, trail.as_ref());
+        let work = audit::within(trail.clone(), work);
+        match within {
+            Some(limit) => {
+                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(record::gave_up(limit).into()))
+            }
+            None => work.await,
+        }
+    }
+
+    /// Answers somebody whose name is known.
+    async fn answer_known(
+        self: &Arc<Self>,
+        user: Arc<User>,
+        query: Query,
+        asked: Attributes,
+        route: Route,
+        parts: Parts,
+        body: Body,
+        subject: &mut Subject,
+        trail: Option<&Arc<Trail>>,
+    ) -> Result<Response<Body>, Failure> {
         if !matches!(route, Route::Resource(_)) {
-            let asked = Attributes {
-                verb: verb_of(&parts.method).to_owned(),
-                path: parts.uri.path().to_owned(),
-                ..Attributes::default()
-            };
             match self.pipeline.decide(&user, &asked) {
                 crate::auth::Decision::Allow => {}
                 crate::auth::Decision::Deny(_) if !user.is_authenticated() => return Err(unauthorized().into()),
@@ -132,10 +151,17 @@ impl Api {
             return Err(unauthorized().into());
         }
         let (bytes, _room) = self.take_body(&parts, body).await?;
-        let _permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| busy())?;
+        let snapshot = self.pipeline.store().view().snapshot();
+        let stored = record::stored(self, &asked, &route, &query, &snapshot);
+        let permit = self.fairness.admit(&user, &asked, stored, &snapshot).await?;
+        drop(snapshot);
+        subject.flow = Some((Arc::clone(&permit.flow_schema), Arc::clone(&permit.priority_level)));
         let _counted = self.metrics.work();
         let Parts { method, uri, headers, .. } = parts;
         let call = Call { user, method, uri, headers, query, body: bytes };
+        if let Some(trail) = trail.filter(|trail| trail.wants_body() && !call.body.is_empty()) {
+            trail.body(self.recorded_body(&call));
+        }
         match route {
             Route::Resource(path) if review::is_review(&path) && call.method == Method::POST => {
                 subject.group.clone_from(&path.group);

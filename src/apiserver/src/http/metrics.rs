@@ -45,6 +45,8 @@ pub(super) struct Subject {
     pub group: String,
     pub resource: String,
     pub subresource: String,
+    /// Uids of the flow schema and the priority level that it fell under.
+    pub flow: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// The metrics of the HTTP side.
@@ -105,7 +107,7 @@ impl Metrics {
     }
 
     pub(super) fn observe(&self, subject: &Subject, code: u16, took: Duration) {
-        let Subject { verb, group, resource, subresource } = subject.clone();
+        let Subject { verb, group, resource, subresource, .. } = subject.clone();
         let verb = verb.to_uppercase();
         let labels = DurationLabels { verb: verb.clone(), group: group.clone(), resource: resource.clone() };
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
@@ -135,10 +137,11 @@ impl Metrics {
     }
 }
 
-struct Counted(Gauge);
+/// Raises a gauge by one for as long as it lives.
+pub(crate) struct Counted(Gauge);
 
 impl Counted {
-    fn new(gauge: Gauge) -> Self {
+    pub(crate) fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }

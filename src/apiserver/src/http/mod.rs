@@ -6,6 +6,7 @@ mod discovery;
 mod handle;
 mod health;
 mod hub;
+mod info;
 mod list;
 mod logs;
 mod metrics;
@@ -14,6 +15,7 @@ mod path;
 mod present;
 mod protobuf;
 mod query;
+mod record;
 mod resource;
 mod respond;
 mod review;
@@ -25,6 +27,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -34,10 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::HealthCheck;
 pub use logs::{LogRequest, LogStream, NodeProxy};
+pub(crate) use metrics::Counted;
 pub use metrics::SharedRegistry;
 pub use serve::serve;
 
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Identity, User};
+use crate::fairness::Fairness;
 use crate::options::ServerOptions;
 use crate::pipeline::Pipeline;
 use hub::Hub;
@@ -47,6 +53,10 @@ use metrics::Metrics;
 /// extension.
 #[derive(Debug, Clone)]
 pub struct PeerUser(pub Arc<User>);
+
+/// The address that a connection comes from, as a request extension.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub SocketAddr);
 
 /// The API as it is served.
 pub struct Api {
@@ -59,7 +69,8 @@ pub struct Api {
     metrics: Metrics,
     hub: Hub,
     documents: discovery::Documents,
-    in_flight: Arc<Semaphore>,
+    fairness: Fairness,
+    audit: Option<Audit>,
     streams: Arc<Semaphore>,
     body_room: Arc<Semaphore>,
     /// `/readyz` fails from here on.
@@ -76,6 +87,7 @@ pub struct ApiBuilder {
     proxy: Arc<dyn NodeProxy>,
     options: ServerOptions,
     registry: SharedRegistry,
+    audit: Option<Audit>,
 }
 
 impl ApiBuilder {
@@ -100,6 +112,13 @@ impl ApiBuilder {
         self
     }
 
+    /// Where the audit log goes; without it there is none.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// Limits and time-outs.
     #[must_use]
     pub fn options(mut self, options: ServerOptions) -> Self {
@@ -119,11 +138,14 @@ impl ApiBuilder {
     pub fn build(self) -> Arc<Api> {
         let options = self.options;
         let room_kib = options.body_memory_bytes / 1024;
+        let fairness = Fairness::new(options.max_in_flight, options.max_queueing);
+        fairness.register(&mut self.registry.lock());
         Arc::new(Api {
             hub: Hub::new(Arc::clone(self.pipeline.store().view())),
             metrics: Metrics::new(&self.registry),
             documents: discovery::Documents::new(Arc::clone(&self.pipeline)),
-            in_flight: Arc::new(Semaphore::new(options.max_in_flight)),
+            fairness,
+            audit: self.audit,
             streams: Arc::new(Semaphore::new(options.max_streams)),
             body_room: Arc::new(Semaphore::new(room_kib.min(Semaphore::MAX_PERMITS))),
             draining: CancellationToken::new(),
@@ -149,6 +171,7 @@ impl Api {
             proxy: Arc::new(logs::NoProxy),
             options: ServerOptions::default(),
             registry: SharedRegistry::default(),
+            audit: None,
         }
     }
 

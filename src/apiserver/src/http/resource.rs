@@ -21,6 +21,7 @@ use super::present::{Include, Presenter, encode};
 use super::query::{ListOptions, delete_options, parse_version};
 use super::respond::{add_warnings, json_response, success};
 use super::select::Selector;
+use crate::audit;
 use crate::pipeline::{Decoded, DeleteOptions, Door, Patch, Target, Written, attributes, scale_of};
 
 /// Kinds whose DELETE answers with the object even when it is gone.
@@ -379,6 +380,9 @@ impl Api {
         let created = written.created || call.method == Method::POST;
         let code = if created { StatusCode::CREATED } else { StatusCode::OK };
         let mut response = self.answer_json(accepted, code, bytes)?;
+        for (key, value) in &written.annotations {
+            audit::annotate(key, value.as_str());
+        }
         add_warnings(&mut response, &written.warnings);
         Ok(response)
     }

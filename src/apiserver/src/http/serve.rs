@@ -2,6 +2,7 @@
 //! that lets everybody finish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use super::stall::StallGuard;
-use super::{Api, PeerUser};
+use super::{Api, PeerAddress, PeerUser};
 use crate::auth::User;
 use crate::auth::authn::user_of_certificate;
 
@@ -68,8 +69,8 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) if is_of_resources(&error) => {
                 warn!(%error, "cannot accept connections at the moment");
@@ -86,7 +87,7 @@ pub async fn serve(
         connections.spawn(async move {
             let _slot = slot;
             let _counted = api.metrics.connection();
-            connection(stream, acceptor, &api, watcher).await;
+            connection(stream, address, acceptor, &api, watcher).await;
         });
     };
     drop(listener);
@@ -122,7 +123,7 @@ fn is_of_resources(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, api: &Arc<Api>, watcher: Watcher) {
+async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAcceptor, api: &Arc<Api>, watcher: Watcher) {
     let options = &api.options;
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot switch off Nagle's algorithm");
@@ -148,6 +149,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, api: &Arc<Api>, wa
     let router = api.router();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(PeerAddress(address));
         if let Some(user) = &user {
             request.extensions_mut().insert(PeerUser(Arc::clone(user)));
         }

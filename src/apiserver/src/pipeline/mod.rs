@@ -43,6 +43,7 @@ pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;
 
 use crate::admission::{self as plugins, Parts};
+use crate::audit;
 use crate::auth::{Attributes, Authorizer, Decision, GroupAuthorizer, authz};
 use crate::options::PipelineOptions;
 
@@ -155,8 +156,15 @@ impl Pipeline {
             return Ok(());
         }
         match self.decide(&context.user, request) {
-            Decision::Allow => Ok(()),
-            Decision::Deny(reason) => Err(authz::forbidden(&context.user, request, &reason)),
+            Decision::Allow => {
+                audit::annotate("authorization.k8s.io/decision", "allow");
+                Ok(())
+            }
+            Decision::Deny(reason) => {
+                audit::annotate("authorization.k8s.io/decision", "forbid");
+                audit::annotate("authorization.k8s.io/reason", reason.as_str());
+                Err(authz::forbidden(&context.user, request, &reason))
+            }
         }
     }
 
