@@ -8,7 +8,7 @@ fn asked(verb: &str, group: &str, resource: &str, subresource: &str) -> Attribut
         group: group.to_owned(),
         resource: resource.to_owned(),
         subresource: subresource.to_owned(),
-        namespace: "n".to_owned(),
+        namespace: "ns".to_owned(),
         name: "x".to_owned(),
         ..Attributes::default()
     }
@@ -35,7 +35,7 @@ rules:
   resources:
   - {group: "", resources: [secrets, "pods/*"]}
 - level: RequestResponse
-  namespaces: [n]
+  namespaces: [ns]
   resources:
   - {group: apps}
 - level: Request
@@ -133,7 +133,7 @@ async fn an_entry_tells_the_whole_story() {
     assert_eq!(entry["level"], "RequestResponse");
     assert_eq!(
         entry["objectRef"],
-        json!({"resource": "deployments", "namespace": "n", "name": "x", "apiGroup": "apps",
+        json!({"resource": "deployments", "namespace": "ns", "name": "x", "apiGroup": "apps",
         "apiVersion": "v1"})
     );
     assert_eq!(entry["responseStatus"], json!({"metadata": {}, "code": 403, "reason": "Forbidden", "message": "no"}));
