@@ -15,6 +15,7 @@ const DNS_LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const DNS_LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+const WILDCARD_TEXT: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
 const SUBDOMAIN_UNDERSCORE: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
 const SUBDOMAIN_UNDERSCORE_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character";
 const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
@@ -100,6 +101,41 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
         errors.push(regex_error(SUBDOMAIN_TEXT, SUBDOMAIN, &["example.com"]));
     }
     errors
+}
+
+/// `*.` and a subdomain: hosts of Ingresses.
+#[must_use]
+pub fn wildcard_subdomain(value: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if value.len() > SUBDOMAIN_MAX {
+        errors.push(max_len_error(SUBDOMAIN_MAX));
+    }
+    if !value.strip_prefix("*.").is_some_and(matches_subdomain) {
+        errors.push(regex_error(WILDCARD_TEXT, &format!(r"\*\.{SUBDOMAIN}"), &["*.example.com"]));
+    }
+    errors
+}
+
+/// A domain of at least three labels: names of webhooks. The rules of the
+/// domain are one text.
+#[must_use]
+pub fn fully_qualified_name(value: &str) -> Vec<String> {
+    let errors = dns_subdomain(value);
+    if !errors.is_empty() {
+        return vec![errors.join(",")];
+    }
+    if value.split('.').count() < 3 {
+        return vec!["should be a domain with at least three segments separated by dots".to_owned()];
+    }
+    Vec::new()
+}
+
+/// The path of a URL, without its first slash.
+#[must_use]
+pub fn http_path(value: &str) -> Vec<String> {
+    let good = !value.is_empty()
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b));
+    if good { Vec::new() } else { vec![regex_error("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[])] }
 }
 
 /// A subdomain whose labels may contain underscores: DNS search paths.
@@ -326,6 +362,43 @@ pub fn cidr(value: &str) -> Vec<String> {
     if good { Vec::new() } else { vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()] }
 }
 
+/// An address as it is written by the server: names of IPAddresses.
+#[must_use]
+pub fn canonical_ip(value: &str) -> Vec<String> {
+    let Ok(address) = value.parse::<std::net::IpAddr>() else { return ip_address(value) };
+    if let std::net::IpAddr::V6(v6) = address
+        && v6.to_ipv4_mapped().is_some()
+    {
+        return vec!["must not be an IPv4-mapped IPv6 address".to_owned()];
+    }
+    let written = address.to_string();
+    if written == value { Vec::new() } else { vec![format!("must be in canonical form ({written:?})")] }
+}
+
+/// A network as it is written by the server.
+#[must_use]
+pub fn canonical_cidr(value: &str) -> Vec<String> {
+    use std::net::IpAddr;
+    let errors = cidr(value);
+    if !errors.is_empty() {
+        return errors;
+    }
+    let (address, bits) = value.split_once('/').unwrap_or((value, ""));
+    let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u32>()) else { return cidr("") };
+    let beyond = match address {
+        IpAddr::V4(v4) => u32::from(v4).checked_shl(bits).unwrap_or_default() != 0,
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            return vec!["must not have an IPv4-mapped IPv6 address".to_owned()];
+        }
+        IpAddr::V6(v6) => u128::from(v6).checked_shl(bits).unwrap_or_default() != 0,
+    };
+    if beyond {
+        return vec!["must not have bits set beyond the prefix length".to_owned()];
+    }
+    let written = format!("{address}/{bits}");
+    if written == value { Vec::new() } else { vec![format!("must be in canonical form ({written:?})")] }
+}
+
 /// The tag of an image reference: `latest` when it has neither tag nor digest,
 /// "" when it has a digest only or cannot be read.
 #[must_use]
@@ -441,6 +514,15 @@ mod tests {
         assert!(cidr("10.0.0.0/8").is_empty());
         assert!(!cidr("10.0.0.0/33").is_empty());
         assert!(!cidr("10.0.0.0").is_empty());
+        assert!(canonical_ip("2001:db8::1").is_empty());
+        assert_eq!(canonical_ip("2001:DB8::1"), ["must be in canonical form (\"2001:db8::1\")"]);
+        assert!(canonical_cidr("10.0.0.0/8").is_empty());
+        assert_eq!(canonical_cidr("10.0.0.0/08"), ["must be in canonical form (\"10.0.0.0/8\")"]);
+        assert!(wildcard_subdomain("*.a.b").is_empty());
+        assert_eq!(wildcard_subdomain("*").len(), 1);
+        assert!(fully_qualified_name("a.b.c").is_empty());
+        assert_eq!(fully_qualified_name("a.b").len(), 1);
+        assert!(http_path("a/b").is_empty());
     }
 
     #[test]

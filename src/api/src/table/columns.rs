@@ -9,7 +9,7 @@ const AGE: &str = "How long ago the object was created.";
 /// Text about the name column.
 const NAME: &str = "Name of the object, unique among its kind in its namespace.";
 
-fn column(name: &'static str, kind: &'static str, priority: i32, description: &'static str) -> Column {
+pub(super) fn column(name: &'static str, kind: &'static str, priority: i32, description: &'static str) -> Column {
     Column {
         name: Cow::Borrowed(name),
         kind: Cow::Borrowed(kind),
@@ -19,23 +19,23 @@ fn column(name: &'static str, kind: &'static str, priority: i32, description: &'
     }
 }
 
-fn name() -> Column {
+pub(super) fn name() -> Column {
     column("Name", "string", 0, NAME)
 }
 
-fn age() -> Column {
+pub(super) fn age() -> Column {
     column("Age", "string", 0, AGE)
 }
 
-fn text(name: &'static str, description: &'static str) -> Column {
+pub(super) fn text(name: &'static str, description: &'static str) -> Column {
     column(name, "string", 0, description)
 }
 
-fn wide(name: &'static str, description: &'static str) -> Column {
+pub(super) fn wide(name: &'static str, description: &'static str) -> Column {
     column(name, "string", 1, description)
 }
 
-fn number(name: &'static str, description: &'static str) -> Column {
+pub(super) fn number(name: &'static str, description: &'static str) -> Column {
     column(name, "integer", 0, description)
 }
 

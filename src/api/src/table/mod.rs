@@ -3,10 +3,14 @@
 //!
 //! Source: `pkg/printers/internalversion/printers.go`.
 
+pub(crate) mod admission;
+pub(crate) mod cluster;
 pub(crate) mod columns;
 mod duration;
+pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rows;
+pub(crate) mod storage;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};

@@ -16,13 +16,13 @@ const SHOWN: usize = 3;
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
-type Cells = Vec<Value>;
+pub(super) type Cells = Vec<Value>;
 
 pub(super) fn or_none(text: &str) -> &str {
     if text.is_empty() { "<none>" } else { text }
 }
 
-fn age(object: &Object, now: Timestamp) -> Value {
+pub(super) fn age(object: &Object, now: Timestamp) -> Value {
     json!(since(object.text(&["metadata", "creationTimestamp"]), now))
 }
 
@@ -36,7 +36,7 @@ fn labels(map: &Value) -> String {
     or_none(&list.join(",")).to_owned()
 }
 
-fn selector(selector: &Value) -> String {
+pub(super) fn selector(selector: &Value) -> String {
     if selector.is_null() {
         return "<none>".to_owned();
     }
@@ -50,7 +50,7 @@ fn containers(spec: &Value, field: &str) -> String {
     spec.list("containers").iter().map(|c| c.text(field)).collect::<Vec<_>>().join(",")
 }
 
-fn count(object: &Value, field: &str) -> i64 {
+pub(super) fn count(object: &Value, field: &str) -> i64 {
     object.int(field).unwrap_or_default()
 }
 

@@ -236,7 +236,7 @@ fn resize_policy(report: &mut Report, context: &Context, container: &Value, path
 }
 
 /// One entry of `limits`, `requests` or `overhead`.
-pub(super) fn resource(report: &mut Report, name: &str, amount: &Value, path: &Path) -> Option<Quantity> {
+pub(crate) fn resource(report: &mut Report, name: &str, amount: &Value, path: &Path) -> Option<Quantity> {
     rules::container_resource_name(report, name, path);
     let amount = rules::resource_amount(report, name, amount, path)?;
     if let Some(size) = name.strip_prefix("hugepages-") {

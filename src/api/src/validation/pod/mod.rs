@@ -21,7 +21,8 @@ use crate::names;
 use crate::object::Object;
 use crate::status::FieldError;
 
-pub(crate) use scheduling::taints;
+pub(crate) use containers::resource;
+pub(crate) use scheduling::{node_selector, taints, tolerations};
 pub(crate) use status::validate_status_update;
 pub(crate) use update::validate_update;
 

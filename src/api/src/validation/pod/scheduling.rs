@@ -44,20 +44,25 @@ pub(super) fn validate(report: &mut Report, spec: &Value, path: &Path) {
 
 fn node_affinity(report: &mut Report, affinity: &Value, path: &Path) {
     if let Some(selector) = affinity.given(REQUIRED) {
-        let path = path.child(REQUIRED);
-        let path = path.child("nodeSelectorTerms");
-        if selector.list("nodeSelectorTerms").is_empty() {
-            report.required(&path, "must have at least one node selector term");
-        }
-        for (at, term) in selector.list("nodeSelectorTerms").iter().enumerate() {
-            node_term(report, term, true, &path.index(at));
-        }
+        node_selector(report, selector, &path.child(REQUIRED));
     }
     let path = path.child(PREFERRED);
     for (at, preferred) in affinity.list(PREFERRED).iter().enumerate() {
         let path = path.index(at);
         weight(report, preferred, &path);
         node_term(report, preferred.at("preference"), false, &path.child("preference"));
+    }
+}
+
+/// Rules for a `NodeSelector`.
+pub(crate) fn node_selector(report: &mut Report, selector: &Value, path: &Path) {
+    let path = path.child("nodeSelectorTerms");
+    let terms = selector.list("nodeSelectorTerms");
+    if terms.is_empty() {
+        report.required(&path, "must have at least one node selector term");
+    }
+    for (at, term) in terms.iter().enumerate() {
+        node_term(report, term, true, &path.index(at));
     }
 }
 
@@ -214,7 +219,8 @@ fn spread(report: &mut Report, spec: &Value, path: &Path) {
     }
 }
 
-pub(super) fn tolerations(report: &mut Report, spec: &Value, path: &Path) {
+/// Rules for tolerations, at the path of the list.
+pub(crate) fn tolerations(report: &mut Report, spec: &Value, path: &Path) {
     for (at, toleration) in spec.list("tolerations").iter().enumerate() {
         let path = path.index(at);
         let (key, operator) = (toleration.text("key"), toleration.text("operator"));
