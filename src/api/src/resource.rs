@@ -151,7 +151,8 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Object),
     /// Adjusts an update of the main resource: `(new, old)`.
     pub prepare_update: fn(&mut Object, &Object),
-    /// Adjusts an update of `status`: `(new, old, now)`.
+    /// Adjusts an update of `status`, or through the door to a part:
+    /// `(new, old, now)`.
     pub prepare_status: fn(&mut Object, &Object, Timestamp),
     /// Fields of `metadata` that an update of `status` leaves as they are.
     /// Most kinds let it change labels and annotations.

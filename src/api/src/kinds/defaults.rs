@@ -17,9 +17,9 @@ const FILE_MODE: i64 = 420;
 /// Three hours.
 const AFFINITY_SECONDS: i64 = 10800;
 
-type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 
-fn is_unset(value: Option<&Value>) -> bool {
+pub(super) fn is_unset(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::String(text)) => text.is_empty(),
@@ -28,37 +28,37 @@ fn is_unset(value: Option<&Value>) -> bool {
 }
 
 /// Sets a field that is absent, null or "".
-fn fill(map: &mut Fields, field: &str, value: impl Into<Value>) {
+pub(super) fn fill(map: &mut Fields, field: &str, value: impl Into<Value>) {
     if is_unset(map.get(field)) {
         map.insert(field.to_owned(), value.into());
     }
 }
 
 /// As [`fill`], 0 being unset too.
-fn fill_number(map: &mut Fields, field: &str, value: i64) {
+pub(super) fn fill_number(map: &mut Fields, field: &str, value: i64) {
     if map.get(field).and_then(Value::as_i64) == Some(0) {
         map.remove(field);
     }
     fill(map, field, value);
 }
 
-fn sub<'a>(map: &'a mut Fields, field: &str) -> Option<&'a mut Fields> {
+pub(super) fn sub<'a>(map: &'a mut Fields, field: &str) -> Option<&'a mut Fields> {
     map.get_mut(field)?.as_object_mut()
 }
 
-fn each<'a>(map: &'a mut Fields, field: &str) -> impl Iterator<Item = &'a mut Fields> {
+pub(super) fn each<'a>(map: &'a mut Fields, field: &str) -> impl Iterator<Item = &'a mut Fields> {
     map.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
 /// The map at a field, made if absent.
-fn made<'a>(map: &'a mut Fields, field: &str) -> Option<&'a mut Fields> {
+pub(super) fn made<'a>(map: &'a mut Fields, field: &str) -> Option<&'a mut Fields> {
     if map.get(field).is_none_or(Value::is_null) {
         map.insert(field.to_owned(), json!({}));
     }
     sub(map, field)
 }
 
-fn spec(object: &mut Object) -> Option<&mut Fields> {
+pub(super) fn spec(object: &mut Object) -> Option<&mut Fields> {
     sub(&mut object.0, "spec")
 }
 

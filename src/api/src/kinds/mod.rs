@@ -4,18 +4,30 @@
 //! file of rows and a line in [`builtin`], in the order in which discovery
 //! lists groups.
 
+mod admissionregistration;
+mod apiregistration;
 mod apps;
+mod authentication;
+mod authorization;
+mod certificates;
 mod coordination;
 mod core;
 mod defaults;
 mod discovery;
 mod events;
+pub mod expressions;
 mod fields;
+mod flowcontrol;
+mod networking;
+mod node;
 mod policy;
 mod prepare;
+mod rbac;
+mod resource;
 pub mod resources;
 mod row;
 mod scheduling;
+mod storage;
 mod unsupported;
 
 use crate::resource::{Registry, Resource};
@@ -25,8 +37,26 @@ pub use prepare::{NAMESPACE_FINALIZER, ServiceNeeds, service_needs};
 pub use unsupported::unsupported_by_docker_agent;
 
 /// Rows of every group, in discovery's order.
-const GROUPS: &[fn() -> Vec<Resource>] =
-    &[core::rows, apps::rows, events::rows, policy::rows, scheduling::rows, coordination::rows, discovery::rows];
+const GROUPS: &[fn() -> Vec<Resource>] = &[
+    core::rows,
+    apiregistration::rows,
+    apps::rows,
+    events::rows,
+    authentication::rows,
+    authorization::rows,
+    certificates::rows,
+    networking::rows,
+    policy::rows,
+    rbac::rows,
+    storage::rows,
+    admissionregistration::rows,
+    scheduling::rows,
+    coordination::rows,
+    node::rows,
+    discovery::rows,
+    resource::rows,
+    flowcontrol::rows,
+];
 
 /// Every built-in kind.
 #[must_use]

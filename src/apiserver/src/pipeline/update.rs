@@ -104,7 +104,7 @@ impl Pipeline {
                 services::inherit(&mut new, old);
             }
         }
-        if door == Door::Status {
+        if matches!(door, Door::Status | Door::Part(_)) {
             (row.strategy.prepare_status)(&mut new, old, self.world.now());
         }
         meta::keep_system_fields(&mut new, old);
