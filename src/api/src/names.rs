@@ -133,8 +133,8 @@ pub fn fully_qualified_name(value: &str) -> Vec<String> {
 /// The path of a URL, without its first slash.
 #[must_use]
 pub fn http_path(value: &str) -> Vec<String> {
-    let good = !value.is_empty()
-        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b));
+    let good =
+        !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b));
     if good { Vec::new() } else { vec![regex_error("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[])] }
 }
 

@@ -34,9 +34,15 @@ pub(super) fn rows() -> Vec<Resource> {
         ..Strategy::default()
     };
     vec![
-        V1.cluster("CertificateSigningRequest", "certificatesigningrequests", &["csr"], table::request_columns, request)
-            .with_status()
-            .with_part(&APPROVAL),
+        V1.cluster(
+            "CertificateSigningRequest",
+            "certificatesigningrequests",
+            &["csr"],
+            table::request_columns,
+            request,
+        )
+        .with_status()
+        .with_part(&APPROVAL),
     ]
 }
 
@@ -72,7 +78,8 @@ fn condition_times(new: &mut Object, old: &Object, now: Timestamp) {
             condition.insert("lastUpdateTime".to_owned(), json!(format_time(now)));
         }
         if condition.text("lastTransitionTime").is_empty() {
-            let same = before.iter().find(|c| ["type", "status"].iter().all(|field| c.at(field) == condition.at(field)));
+            let same =
+                before.iter().find(|c| ["type", "status"].iter().all(|field| c.at(field) == condition.at(field)));
             let time = same.map(|c| c.text("lastTransitionTime")).filter(|time| !time.is_empty());
             let time = time.map_or_else(|| format_time(now), str::to_owned);
             condition.insert("lastTransitionTime".to_owned(), json!(time));
@@ -103,6 +110,9 @@ mod tests {
         again.set(&["status", "conditions"], json!([{"type": "Approved", "status": "True"}]));
         condition_times(&mut again, &taken, later);
         let condition = &again.at("status").list("conditions")[0];
-        assert_eq!((condition.text("lastTransitionTime"), condition.text("lastUpdateTime")), (time, "1970-01-01T00:00:09Z"));
+        assert_eq!(
+            (condition.text("lastTransitionTime"), condition.text("lastUpdateTime")),
+            (time, "1970-01-01T00:00:09Z")
+        );
     }
 }

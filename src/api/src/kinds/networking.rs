@@ -55,10 +55,11 @@ pub(super) fn rows() -> Vec<Resource> {
     };
     vec![
         V1.cluster("IngressClass", "ingressclasses", &[], table::class_columns, class).with_generation(),
-        V1.namespaced("Ingress", "ingresses", &["ing"], table::ingress_columns, ingress).with_status().with_generation(),
-        V1.cluster("IPAddress", "ipaddresses", &["ip"], table::address_columns, address),
-        V1.namespaced("NetworkPolicy", "networkpolicies", &["netpol"], table::policy_columns, policy)
+        V1.namespaced("Ingress", "ingresses", &["ing"], table::ingress_columns, ingress)
+            .with_status()
             .with_generation(),
+        V1.cluster("IPAddress", "ipaddresses", &["ip"], table::address_columns, address),
+        V1.namespaced("NetworkPolicy", "networkpolicies", &["netpol"], table::policy_columns, policy).with_generation(),
         V1.cluster("ServiceCIDR", "servicecidrs", &[], table::cidr_columns, cidr).with_status(),
     ]
 }

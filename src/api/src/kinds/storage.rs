@@ -63,13 +63,7 @@ pub(super) fn rows() -> Vec<Resource> {
         V1.namespaced("CSIStorageCapacity", "csistoragecapacities", &[], table::capacity_columns, capacity),
         V1.cluster("StorageClass", "storageclasses", &["sc"], table::class_columns, class),
         V1.cluster("VolumeAttachment", "volumeattachments", &[], table::attachment_columns, attachment).with_status(),
-        V1.cluster(
-            "VolumeAttributesClass",
-            "volumeattributesclasses",
-            &["vac"],
-            table::attributes_columns,
-            attributes,
-        ),
+        V1.cluster("VolumeAttributesClass", "volumeattributesclasses", &["vac"], table::attributes_columns, attributes),
     ]
 }
 

@@ -39,10 +39,9 @@ pub(crate) fn mutating_policy(object: &Object, now: Timestamp) -> Cells {
 
 fn policy(object: &Object, field: &str, now: Timestamp) -> Cells {
     let spec = object.at("spec");
-    let kind = spec.given("paramKind").map_or_else(
-        || "<unset>".to_owned(),
-        |kind| format!("{}/{}", kind.text("apiVersion"), kind.text("kind")),
-    );
+    let kind = spec
+        .given("paramKind")
+        .map_or_else(|| "<unset>".to_owned(), |kind| format!("{}/{}", kind.text("apiVersion"), kind.text("kind")));
     vec![json!(object.name()), json!(spec.list(field).len()), json!(kind), rows::age(object, now)]
 }
 
@@ -85,7 +84,12 @@ pub(crate) fn api_service(object: &Object, now: Timestamp) -> Cells {
         |service| format!("{}/{}", service.text("namespace"), service.text("name")),
     );
     let available = object.at("status").list("conditions").iter().find(|c| c.text("type") == "Available");
-    vec![json!(object.name()), json!(service), json!(available.map_or("Unknown".to_owned(), summary)), rows::age(object, now)]
+    vec![
+        json!(object.name()),
+        json!(service),
+        json!(available.map_or("Unknown".to_owned(), summary)),
+        rows::age(object, now),
+    ]
 }
 
 fn summary(condition: &Value) -> String {

@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn requests() {
-        let spec = |request: &str| json!({"request": request, "usages": ["client auth"], "signerName": "example.com/a"});
+        let spec =
+            |request: &str| json!({"request": request, "usages": ["client auth"], "signerName": "example.com/a"});
         assert_eq!(texts(&validate(&object(spec(REQUEST), json!({})))), Vec::<String>::new());
         // One letter of the subject, which the signature covers, is another.
         let mut forged = decoded(REQUEST);
@@ -307,9 +308,7 @@ mod tests {
         let both = json!([{"type": "Approved", "status": "True"}, {"type": "Denied", "status": "True"}]);
         assert_eq!(
             texts(&validate_approval(&of(both, ""), &blank)),
-            [
-                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive"
-            ]
+            ["status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive"]
         );
     }
 }

@@ -29,7 +29,8 @@ fn mandatory_schema(name: &str) -> Option<Value> {
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
         }])
     };
-    let all = json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]});
+    let all =
+        json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]});
     Some(match name {
         "exempt" => json!({
             "priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 1,
@@ -400,7 +401,8 @@ mod tests {
             assert!(validate_level(&object(name, mandatory_level(name).expect("known"))).is_empty(), "{name}");
         }
         let with = |queuing: Value| {
-            let limited = json!({"nominalConcurrencyShares": 1, "limitResponse": {"type": "Queue", "queuing": queuing}});
+            let limited =
+                json!({"nominalConcurrencyShares": 1, "limitResponse": {"type": "Queue", "queuing": queuing}});
             texts(&validate_level(&object("a", json!({"type": "Limited", "limited": limited}))))
         };
         assert!(with(json!({"queues": 128, "handSize": 6, "queueLengthLimit": 50})).is_empty());

@@ -359,9 +359,8 @@ fn ip_block(report: &mut Report, block: &Value, path: &Path) {
         let path = path.index(at);
         report.all_invalid(&path, except, names::cidr(except));
         let Some((inner, inner_bits)) = parse_cidr(except) else { continue };
-        let within = address.is_ipv4() == inner.is_ipv4()
-            && bits < inner_bits
-            && prefix(address, bits) == prefix(inner, bits);
+        let within =
+            address.is_ipv4() == inner.is_ipv4() && bits < inner_bits && prefix(address, bits) == prefix(inner, bits);
         if !within {
             report.invalid(&path, except, "must be a strict subset of `cidr`");
         }

@@ -24,8 +24,27 @@ const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 /// Words that no variable may be called.
 const CEL_RESERVED: &[&str] = &[
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Rules for a ValidatingAdmissionPolicy.
@@ -410,12 +429,7 @@ mod tests {
         let fields: Vec<String> = validate_validating_binding(&object(bad)).into_iter().map(|e| e.field).collect();
         assert_eq!(
             fields,
-            [
-                "spec.policyName",
-                "spec.paramRef",
-                "spec.paramRef.parameterNotFoundAction",
-                "spec.validationActions",
-            ]
+            ["spec.policyName", "spec.paramRef", "spec.paramRef.parameterNotFoundAction", "spec.validationActions",]
         );
         let delete = json!({"policyName": "p", "matchResources": {"matchPolicy": "Exact", "namespaceSelector": {},
             "objectSelector": {}, "resourceRules": [{"operations": ["DELETE"], "apiGroups": ["*"],

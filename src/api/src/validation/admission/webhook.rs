@@ -191,14 +191,42 @@ mod tests {
             problems(&hook)
         };
         for (field, value, expected) in [
-            ("name", json!("a"), "name: Invalid value: \"a\": should be a domain with at least three segments separated by dots"),
-            ("sideEffects", json!("Some"), "sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\""),
-            ("timeoutSeconds", json!(31), "timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds"),
-            ("admissionReviewVersions", json!(["v2"]), "admissionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1"),
+            (
+                "name",
+                json!("a"),
+                "name: Invalid value: \"a\": should be a domain with at least three segments separated by dots",
+            ),
+            (
+                "sideEffects",
+                json!("Some"),
+                "sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+            ),
+            (
+                "timeoutSeconds",
+                json!(31),
+                "timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+            ),
+            (
+                "admissionReviewVersions",
+                json!(["v2"]),
+                "admissionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1",
+            ),
             ("clientConfig", json!({}), "clientConfig: Required value: exactly one of url or service is required"),
-            ("clientConfig", json!({"url": "http://a/b"}), "clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]"),
-            ("clientConfig", json!({"url": "https://u@a/b"}), "clientConfig.url: Invalid value: \"u\": user information is not permitted in the URL"),
-            ("matchConditions", json!([{"name": "a", "expression": " "}]), "matchConditions[0].expression: Required value"),
+            (
+                "clientConfig",
+                json!({"url": "http://a/b"}),
+                "clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            ),
+            (
+                "clientConfig",
+                json!({"url": "https://u@a/b"}),
+                "clientConfig.url: Invalid value: \"u\": user information is not permitted in the URL",
+            ),
+            (
+                "matchConditions",
+                json!([{"name": "a", "expression": " "}]),
+                "matchConditions[0].expression: Required value",
+            ),
         ] {
             assert_eq!(change(field, value), [format!("webhooks[0].{expected}")]);
         }
@@ -213,9 +241,18 @@ mod tests {
         };
         assert!(with(json!(["*", "pods/log"])).is_empty());
         for (resources, expected) in [
-            (json!(["pods/*", "pods/log"]), "resources[1]: Invalid value: \"pods/log\": if 'pods/*' is present, must not specify pods/log"),
-            (json!(["*/*", "a"]), "resources: Invalid value: [\"*/*\",\"a\"]: if '*/*' is present, must not specify other resources"),
-            (json!(["*", "a"]), "resources: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other resources without subresources"),
+            (
+                json!(["pods/*", "pods/log"]),
+                "resources[1]: Invalid value: \"pods/log\": if 'pods/*' is present, must not specify pods/log",
+            ),
+            (
+                json!(["*/*", "a"]),
+                "resources: Invalid value: [\"*/*\",\"a\"]: if '*/*' is present, must not specify other resources",
+            ),
+            (
+                json!(["*", "a"]),
+                "resources: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other resources without subresources",
+            ),
         ] {
             assert_eq!(with(resources), [format!("webhooks[0].rules[0].{expected}")]);
         }

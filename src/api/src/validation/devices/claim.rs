@@ -223,10 +223,7 @@ mod tests {
                 json!({"config": [{"opaque": {"driver": "a.b", "parameters": 1}}]}),
                 "config[0].opaque.parameters: Invalid value: \"<value omitted>\": must be a valid JSON object",
             ),
-            (
-                json!({"requests": vec![json!({}); 33]}),
-                "requests: Too many: 33: must have at most 32 items",
-            ),
+            (json!({"requests": vec![json!({}); 33]}), "requests: Too many: 33: must have at most 32 items"),
         ] {
             assert_eq!(problems(devices), [format!("spec.devices.{expected}")]);
         }

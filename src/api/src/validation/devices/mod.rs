@@ -160,8 +160,7 @@ fn json_object(report: &mut Report, value: &Value, most: usize, path: &Path) {
 
 /// The name of a request of the claim, or of one of its alternatives.
 fn request_reference(report: &mut Report, name: &str, requests: &RequestNames<'_>, path: &Path) {
-    let text =
-        "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+    let text = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
     let segments: Vec<&str> = name.split('/').collect();
     if segments.len() > 2 {
         return report.invalid(path, name, text);

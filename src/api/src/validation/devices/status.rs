@@ -112,7 +112,8 @@ fn device(report: &mut Report, device: &Value, given: &[Value], path: &Path) {
     let whole = bounded(report, network, "ips", ADDRESSES_MAX, &path, |report, address, path| {
         let address = address.as_str().unwrap_or_default();
         let good = address.split_once('/').is_some_and(|(ip, bits)| {
-            names::cidr(address).is_empty() && ip.parse::<IpAddr>().is_ok_and(|parsed| format!("{parsed}/{bits}") == address)
+            names::cidr(address).is_empty()
+                && ip.parse::<IpAddr>().is_ok_and(|parsed| format!("{parsed}/{bits}") == address)
         });
         if !good {
             let text = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
