@@ -5,6 +5,7 @@
 //! (JSON maps) everywhere except where logic wants fields by name; there the
 //! typed views of [`k8s_openapi`] are decoded from the same bytes.
 
+pub mod crd;
 pub mod discovery;
 pub mod kinds;
 pub mod managed;

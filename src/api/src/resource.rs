@@ -9,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use crate::crd::CustomKind;
 use crate::object::Object;
 use crate::status::FieldError;
 
@@ -179,6 +180,8 @@ pub struct Strategy {
     pub field_names: &'static [&'static str],
     /// Rules for `metadata.name`: gives the problem's text, if any.
     pub validate_name: fn(&str) -> Option<String>,
+    /// Set for custom resources: what their definition says comes on top.
+    pub custom: Option<Arc<CustomKind>>,
 }
 
 impl Default for Strategy {
@@ -201,6 +204,7 @@ impl Default for Strategy {
             fields: |_| Vec::new(),
             field_names: &[],
             validate_name: |name| crate::names::dns_subdomain(name).into_iter().next(),
+            custom: None,
         }
     }
 }
@@ -276,6 +280,21 @@ impl Resource {
         if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// What a definition says about these objects, if they are custom ones.
+    #[must_use]
+    pub fn custom(&self) -> Option<&CustomKind> {
+        self.strategy.custom.as_deref()
+    }
+
+    /// Cells of an object's table row, one per column.
+    #[must_use]
+    pub fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        match self.custom() {
+            Some(custom) => custom.version().columns.row(object, now),
+            None => (self.strategy.row)(object, now),
+        }
+    }
+
     /// A subresource by its path segment.
     #[must_use]
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
@@ -294,19 +313,38 @@ pub struct Registry {
 
 impl Registry {
     /// A registry of the given rows; of rows that share storage the first is
-    /// the one in the stored shape.
+    /// the one in the stored shape, for custom resources that of the version
+    /// that is stored.
     #[must_use]
     pub fn new(rows: Vec<Resource>) -> Self {
         let mut registry = Self::default();
-        for row in rows {
-            let index = registry.rows.len();
-            let path = (row.group.to_string(), row.version.to_string(), row.plural.to_string());
-            let kind = (row.group.to_string(), row.version.to_string(), row.kind.to_string());
-            registry.by_path.insert(path, index);
-            registry.by_kind.insert(kind, index);
-            registry.by_storage.entry(Arc::clone(&row.storage)).or_insert(index);
-            registry.rows.push(Arc::new(row));
+        rows.into_iter().for_each(|row| registry.add(row));
+        registry
+    }
+
+    /// A row that is there already stays what it was.
+    fn add(&mut self, row: Resource) {
+        let index = self.rows.len();
+        let path = (row.group.to_string(), row.version.to_string(), row.plural.to_string());
+        let kind = (row.group.to_string(), row.version.to_string(), row.kind.to_string());
+        if self.by_path.contains_key(&path) {
+            return;
         }
+        self.by_path.insert(path, index);
+        self.by_kind.entry(kind).or_insert(index);
+        if row.custom().is_some_and(CustomKind::is_storage) {
+            self.by_storage.insert(Arc::clone(&row.storage), index);
+        } else {
+            self.by_storage.entry(Arc::clone(&row.storage)).or_insert(index);
+        }
+        self.rows.push(Arc::new(row));
+    }
+
+    /// These rows and more of them.
+    #[must_use]
+    pub fn with(&self, more: Vec<Resource>) -> Self {
+        let mut registry = self.clone();
+        more.into_iter().for_each(|row| registry.add(row));
         registry
     }
 

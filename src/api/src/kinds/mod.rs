@@ -5,6 +5,7 @@
 //! lists groups.
 
 mod admissionregistration;
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod authentication;
@@ -50,6 +51,7 @@ const GROUPS: &[fn() -> Vec<Resource>] = &[
     rbac::rows,
     storage::rows,
     admissionregistration::rows,
+    apiextensions::rows,
     scheduling::rows,
     coordination::rows,
     node::rows,

@@ -29,6 +29,7 @@ pub(super) fn atom<'a>(ty: Option<&'a Type>, a: Option<&Value>, b: Option<&Value
             let maps = [a, b].into_iter().flatten().filter(|value| !value.is_null()).all(Value::is_object);
             if maps && (a.is_some() || b.is_some()) { Atom::Map(None) } else { Atom::Leaf }
         }
+        Some(Type::Struct { def, atomic: false }) if def.get().is_anything() => atom(None, a, b),
         Some(Type::Struct { def, atomic: false }) => Atom::Struct(def.get()),
         Some(Type::Map { values, atomic: false }) => Atom::Map(Some(values)),
         Some(Type::List { kind: ListKind::Set, .. }) => Atom::Set,

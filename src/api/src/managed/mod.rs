@@ -315,7 +315,7 @@ fn apply_with(live: Option<&Object>, config: &Object, write: &Write<'_>, force: 
             return Err(ApplyError::Conflicts(conflicts));
         }
     }
-    if let Some(typedef) = write.typedef {
+    if let Some(typedef) = write.typedef.filter(|typedef| !typedef.custom) {
         merge::drop_nulls(&mut new.0, typedef);
     }
     let unchanged = new == base;

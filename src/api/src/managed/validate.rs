@@ -65,6 +65,7 @@ fn check(value: &Value, ty: &Type, path: &str, errors: &mut Vec<String>) {
             "scalar"
         }
         Type::List { .. } if !value.is_array() => "list",
+        Type::Struct { def, .. } if def.get().is_anything() => "",
         Type::Map { .. } | Type::Struct { .. } if !value.is_object() => "map",
         _ => "",
     };

@@ -4,6 +4,7 @@
 //! Building is not cheap (tens of milliseconds for everything): callers keep
 //! the encoded documents. Descriptions are few and our own.
 
+mod custom;
 pub mod gnostic;
 mod paths;
 mod schemas;

@@ -21,7 +21,7 @@ const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+pub(super) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 impl Style {
@@ -85,6 +85,9 @@ fn custom(name: &str, rows: &[&Resource], style: Style, needs: &mut BTreeSet<Str
     let Some((row, list, item)) = row else {
         return json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     };
+    if let Some(custom) = row.custom().filter(|_| !list) {
+        return super::custom::schema(row, &custom.version().source, style, needs);
+    }
     let meta = if list { LIST_META } else { OBJECT_META };
     needs.insert(meta.to_owned());
     let mut properties = json!({
@@ -92,7 +95,11 @@ fn custom(name: &str, rows: &[&Resource], style: Style, needs: &mut BTreeSet<Str
         "kind": {"type": "string"},
         "metadata": style.reference(meta),
     });
-    let kind = if list { format!("{}List", row.kind) } else { row.kind.to_string() };
+    let kind = match row.custom().filter(|_| list) {
+        Some(custom) => custom.definition.list_kind.clone(),
+        None if list => format!("{}List", row.kind),
+        None => row.kind.to_string(),
+    };
     let mut schema = json!({
         "type": "object",
         "x-kubernetes-group-version-kind": [{"group": row.group, "version": row.version, "kind": kind}],

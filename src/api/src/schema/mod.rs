@@ -169,9 +169,17 @@ pub struct TypeDef {
     pub atomic: bool,
     /// Whether fields that are not listed are kept as they are.
     pub open: bool,
+    /// Whether it comes from a custom resource, whose nulls are values.
+    pub custom: bool,
 }
 
 impl TypeDef {
+    /// Whether it says nothing at all: values speak for themselves.
+    #[must_use]
+    pub fn is_anything(&self) -> bool {
+        self.open && self.fields.is_empty() && !self.atomic
+    }
+
     /// A field by name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {

@@ -63,7 +63,11 @@ impl FieldSelector {
             if generic(field) || resource.strategy.field_names.contains(&field) {
                 continue;
             }
-            return Err(StatusError::bad_request(if resource.strategy.field_names.is_empty() {
+            if resource.custom().is_some_and(|custom| custom.knows_field(field)) {
+                continue;
+            }
+            let custom = resource.custom().is_some();
+            return Err(StatusError::bad_request(if resource.strategy.field_names.is_empty() && !custom {
                 format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
             } else {
                 format!("field label not supported: {field}")
@@ -79,6 +83,11 @@ impl FieldSelector {
         let special =
             if self.requirements.iter().all(is_generic) { Vec::new() } else { (resource.strategy.fields)(object) };
         self.requirements.iter().all(|requirement| {
+            if let Some(custom) = resource.custom()
+                && let Some(value) = custom.selectable(object, &requirement.field)
+            {
+                return (value == requirement.value) != requirement.negated;
+            }
             let value = match requirement.field.as_str() {
                 "metadata.name" => object.name(),
                 "metadata.namespace" => object.namespace(),

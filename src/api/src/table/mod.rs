@@ -106,7 +106,7 @@ fn column_definitions(resource: &Resource) -> Value {
 
 fn row(resource: &Resource, object: &Object, include: Include, now: Timestamp) -> Value {
     let mut row = Map::new();
-    row.insert("cells".to_owned(), Value::Array((resource.strategy.row)(object, now)));
+    row.insert("cells".to_owned(), Value::Array(resource.cells(object, now)));
     if resource.group.is_empty()
         && resource.kind == "Pod"
         && let Some(condition) = pod::completed(object)

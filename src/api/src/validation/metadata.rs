@@ -88,7 +88,7 @@ pub fn validate_update(new: &Object, old: &Object) -> Vec<FieldError> {
     report.errors
 }
 
-fn common(report: &mut Report, object: &Object, path: &Path) {
+pub(crate) fn common(report: &mut Report, object: &Object, path: &Path) {
     let metadata = object.at("metadata");
     report.non_negative(&path.child("generation"), metadata.int("generation"));
     rules::labels(report, metadata.at("labels"), &path.child("labels"));
