@@ -25,6 +25,8 @@ use super::respond::{GZIP_LEVEL, json_response};
 use super::select::Selector;
 use crate::pipeline::{Consistency, Target};
 
+/// Custom resources that are brought into another version at once.
+const CUSTOM_BATCH: usize = 500;
 /// Bytes of a list that are put together before they are handed on.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -108,6 +110,10 @@ impl Api {
             (revision, map, Some(ObjectName::new(token.ns, token.start)))
         };
         let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
+        if target.resource.custom().is_some() {
+            let records: Vec<Arc<Record>> = range(&map, namespace, after.as_ref()).cloned().collect();
+            return self.custom_page(target, options, selector, revision, records).await;
+        }
         let mut matching = range(&map, namespace, after.as_ref()).filter(|record| selector.matches(record));
         let Some(limit) = options.limit else {
             let records = matching.cloned().collect();
@@ -119,6 +125,40 @@ impl Api {
         let continuation =
             records.last().filter(|_| more).map(|last| Continuation::encode(revision, &last.key().object));
         Ok(Page { revision, records, continuation, remaining })
+    }
+
+    /// A page of custom resources, which are brought into the version that is
+    /// asked for before anybody looks at them.
+    async fn custom_page(
+        &self,
+        target: &Target,
+        options: &ListOptions,
+        selector: &Selector,
+        revision: Revision,
+        records: Vec<Arc<Record>>,
+    ) -> Result<Page, StatusError> {
+        let row = &target.resource;
+        let limit = options.limit.unwrap_or(usize::MAX);
+        let mut left = records.into_iter();
+        let mut page: Vec<Arc<Record>> = Vec::new();
+        let mut more = false;
+        while !more {
+            let batch: Vec<Arc<Record>> = left.by_ref().take(CUSTOM_BATCH.min(limit.saturating_add(1))).collect();
+            if batch.is_empty() {
+                break;
+            }
+            for record in self.pipeline.shown_records(row, batch).await? {
+                if selector.matches(&record) {
+                    more |= page.len() == limit;
+                    page.push(record);
+                }
+            }
+        }
+        let beyond = page.len().saturating_sub(limit);
+        page.truncate(limit);
+        let remaining = (more && selector.is_everything()).then(|| left.count() + beyond);
+        let continuation = page.last().filter(|_| more).map(|last| Continuation::encode(revision, &last.key().object));
+        Ok(Page { revision, records: page, continuation, remaining })
     }
 
     /// The answer to a list.

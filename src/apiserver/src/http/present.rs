@@ -158,7 +158,7 @@ impl Presenter {
     }
 
     fn row(&self, object: &Object, version: &str) -> Value {
-        let cells = (self.resource.strategy.row)(object, self.now);
+        let cells = self.resource.cells(object, self.now);
         match self.include {
             Include::None => json!({"cells": cells}),
             Include::Metadata => json!({"cells": cells, "object": partial(object, version)}),

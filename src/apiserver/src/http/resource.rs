@@ -22,7 +22,7 @@ use super::query::{ListOptions, delete_options, parse_version};
 use super::respond::{add_warnings, json_response, success};
 use super::select::Selector;
 use crate::audit;
-use crate::pipeline::{Decoded, DeleteOptions, Door, Patch, Target, Written, attributes, scale_of};
+use crate::pipeline::{Consistency, Decoded, DeleteOptions, Door, Patch, Target, Written, attributes, scale_of};
 
 /// Kinds whose DELETE answers with the object even when it is gone.
 const RETURN_DELETED: &[&str] = &["pods", "services", "serviceaccounts"];
@@ -39,6 +39,12 @@ impl Api {
         let registry = self.pipeline.registry();
         if path.group.is_empty() && path.plural == "bindings" && path.name.is_empty() && call.method == Method::POST {
             return self.binding_collection(call, &path).await;
+        }
+        let mut registry = registry;
+        if registry.by_path(&path.group, &path.version, &path.plural).is_none() {
+            // A kind that another master has just begun to serve.
+            self.pipeline.snapshot(Consistency::Linearizable).await?;
+            registry = self.pipeline.registry();
         }
         let row = registry.by_path(&path.group, &path.version, &path.plural).ok_or_else(no_such_resource)?;
         subject.group = row.group.to_string();
@@ -59,14 +65,17 @@ impl Api {
             return Err(no_such_resource());
         }
         subject.subresource.clone_from(&path.subresource);
+        let deprecation = row.deprecation.clone();
         let target = Target::new(row, path.namespace, path.name);
-        if path.subresource.is_empty() {
-            if target.name.is_empty() {
-                return self.collection(call, target, subject).await;
-            }
-            return self.object(call, target).await;
+        let mut response = match (path.subresource.as_str(), target.name.is_empty()) {
+            ("", true) => self.collection(call, target, subject).await?,
+            ("", false) => self.object(call, target).await?,
+            (subresource, _) => self.subresource(call, target, subresource).await?,
+        };
+        if let Some(text) = deprecation {
+            add_warnings(&mut response, &[text.into_owned()]);
         }
-        self.subresource(call, target, &path.subresource).await
+        Ok(response)
     }
 
     async fn collection(
@@ -286,12 +295,12 @@ impl Api {
             Method::PUT => {
                 let context = call.writer("UpdateOptions", false)?;
                 let (object, _) = call.read_object(self).await?;
-                scale_of(&self.pipeline.update_scale(&context, &target, object).await?.record)
+                scale_of(&target.resource, &self.pipeline.update_scale(&context, &target, object).await?.record)
             }
             Method::PATCH => {
                 let (patch, _) = self.read_patch(&call)?;
                 let context = call.writer("PatchOptions", patch.kind == PatchType::Apply)?;
-                scale_of(&self.pipeline.patch_scale(&context, &target, &patch).await?.record)
+                scale_of(&target.resource, &self.pipeline.patch_scale(&context, &target, &patch).await?.record)
             }
             _ => return Err(method_not_allowed()),
         };

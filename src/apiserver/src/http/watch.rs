@@ -24,7 +24,7 @@ use super::list::consistency;
 use super::present::Presenter;
 use super::query::ListOptions;
 use super::select::Selector;
-use crate::pipeline::{Consistency, Target};
+use crate::pipeline::{Consistency, Pipeline, Target};
 
 /// Longest life of a watch, whatever the client asks for.
 const MAX_WATCH_SECONDS: u64 = 86_400;
@@ -46,6 +46,7 @@ enum Start {
 /// One running watch.
 struct Watcher {
     view: Arc<View>,
+    pipeline: Arc<Pipeline>,
     target: Target,
     presenter: Presenter,
     selector: Selector,
@@ -84,6 +85,7 @@ impl Api {
         let guard = self.metrics.watcher(&resource.group, &resource.plural);
         let watcher = Watcher {
             view: Arc::clone(self.pipeline.store().view()),
+            pipeline: Arc::clone(&self.pipeline),
             sent: self.metrics.watch_events(&resource.group, &resource.plural),
             target,
             presenter,
@@ -211,7 +213,8 @@ impl Watcher {
             if self.is_over() {
                 return Err(Gone);
             }
-            for record in &batch {
+            let shown = self.shown(batch.clone()).await?;
+            for record in &shown {
                 if self.selector.matches(record) {
                     self.send("ADDED", record).await?;
                 }
@@ -231,10 +234,39 @@ impl Watcher {
         if !self.target.namespace.is_empty() && *event.record.key().object.namespace != *self.target.namespace {
             return Ok(());
         }
+        if self.target.resource.custom().is_some() {
+            return self.custom_event(event).await;
+        }
         if self.selector.is_everything() && self.presenter.is_plain() {
             self.sent.inc();
             return self.push(event.frame().clone()).await;
         }
+        self.change(event).await
+    }
+
+    /// An event about a custom resource, in the version that is watched.
+    async fn custom_event(&mut self, event: &Event) -> Result<(), Gone> {
+        let record = self.shown(vec![Arc::clone(&event.record)]).await?.pop().ok_or(Gone)?;
+        let previous = match &event.previous {
+            Some(previous) => self.shown(vec![Arc::clone(previous)]).await?.pop(),
+            None => None,
+        };
+        self.change(&Event::new(event.kind, record, previous)).await
+    }
+
+    /// Records in the version that is watched. What cannot be converted ends
+    /// the watch, and the client is told why.
+    async fn shown(&self, records: Vec<Arc<Record>>) -> Result<Vec<Arc<Record>>, Gone> {
+        match self.pipeline.shown_records(&self.target.resource, records).await {
+            Ok(records) => Ok(records),
+            Err(error) => {
+                self.push(json_frame("ERROR", error.to_value().to_string().as_bytes())).await?;
+                Err(Gone)
+            }
+        }
+    }
+
+    async fn change(&mut self, event: &Event) -> Result<(), Gone> {
         let before = event.previous.as_ref().is_some_and(|record| self.selector.matches(record));
         let now = event.kind != EventKind::Deleted && self.selector.matches(&event.record);
         match (before, now) {

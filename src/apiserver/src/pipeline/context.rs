@@ -47,6 +47,8 @@ pub struct RequestContext {
     pub force: bool,
     /// Overrides the pipeline's write time-out.
     pub timeout: Option<Duration>,
+    /// What conversion webhooks have answered.
+    pub(crate) conversions: super::custom::Memo,
 }
 
 impl RequestContext {
@@ -64,6 +66,7 @@ impl RequestContext {
             duplicate_fields: Vec::new(),
             force: false,
             timeout: None,
+            conversions: super::custom::Memo::default(),
         }
     }
 

@@ -43,7 +43,7 @@ impl Pipeline {
             })
             .await?;
         warnings.append(&mut written.warnings);
-        Ok(Written { warnings, ..written })
+        self.shown_written(&target, Written { warnings, ..written }).await
     }
 
     /// The same target with the row in whose shape objects are stored.
@@ -51,7 +51,7 @@ impl Pipeline {
         if target.resource.conversion.is_none() {
             return target.clone();
         }
-        let registry = self.registry.load();
+        let registry = self.registry();
         let row = registry.by_storage(&target.resource.storage).unwrap_or(&target.resource);
         Target::new(row, target.namespace.as_str(), target.name.as_str())
     }
@@ -82,20 +82,26 @@ impl Pipeline {
             snapshot,
             notes: &notes,
         };
-        (row.strategy.default)(&mut object);
+        model::default(row, &mut object);
         meta::stamp_new(&self.world, row.tracks_generation, &mut object);
         if ownership == Ownership::Update {
             // Before admission: what it adds is nobody's.
             model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
         }
         self.mutate(&request, &mut object)?;
-        (row.strategy.default)(&mut object);
+        model::default(row, &mut object);
         (row.strategy.prepare_create)(&mut object);
+        if let Some(custom) = row.custom() {
+            custom.prepare_create(&mut object);
+        }
 
         let mut plan = Plan { created: true, ..Plan::default() };
         let mut errors = metadata::validate(row, &object);
         errors.extend((row.strategy.validate)(&object));
         errors.extend((row.strategy.validate_create)(&object));
+        if let Some(custom) = row.custom() {
+            errors.extend(custom.validate_create(&object));
+        }
         errors.dedup();
         if !errors.is_empty() {
             return Err(target.invalid(object.name(), &errors));
@@ -112,8 +118,9 @@ impl Pipeline {
             return Err(taken(&target, existing.object(), generated));
         }
         plan.preconditions.push(Precondition::Absent(key.clone()));
+        plan.preconditions.extend(self.definition_holds(&target, snapshot)?);
         let extra = self.service_hook(&target, snapshot, None, &mut object)?;
-        plan.put(key, &object);
+        plan.put(key, &self.for_storage(context, row, object)?);
         extra.join(&mut plan);
         plan.take_along(admitted, &notes);
         Ok(Planned::Write(plan))

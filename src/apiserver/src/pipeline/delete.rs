@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use barque_api::crd;
 use barque_api::k8s_openapi::jiff::{SignedDuration, Timestamp};
 use barque_api::world::format_time;
 use barque_api::{Object, Reason, StatusError};
@@ -38,7 +39,8 @@ impl Pipeline {
         options: &DeleteOptions,
     ) -> Result<Written, StatusError> {
         self.authorize_target(context, "delete", target, "")?;
-        self.delete_authorized(context, &self.storage_target(target), options).await
+        let written = self.delete_authorized(context, &self.storage_target(target), options).await?;
+        self.shown_written(target, written).await
     }
 
     async fn delete_authorized(
@@ -83,7 +85,7 @@ impl Pipeline {
                 Err(error) => return Err(error),
             }
         }
-        Ok(deleted)
+        self.shown_records(&target.resource, deleted).await
     }
 
     /// The transaction that deletes a record, or marks it.
@@ -96,7 +98,7 @@ impl Pipeline {
         options: &DeleteOptions,
     ) -> Result<Planned, StatusError> {
         check_preconditions(target, record, options)?;
-        let old = record.object();
+        let old = &*self.current(context, &target.resource, record)?;
         let notes = Notes::default();
         let request = AdmissionRequest {
             operation: Operation::Delete,
@@ -111,7 +113,7 @@ impl Pipeline {
         let mut plan = Plan::default();
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
         let admitted = self.admit(&request, old)?;
-        match decide(&target.resource.storage, old, options, self.world.now()) {
+        match decide(&target.resource.storage, record.object(), options, self.world.now()) {
             Deletion::Remove => {
                 plan_removal(target, record, &mut plan);
                 plan.take_along(admitted, &notes);
@@ -172,7 +174,12 @@ fn decide(storage: &str, old: &Object, options: &DeleteOptions, now: Timestamp) 
     if old.is_terminating() {
         return decide_again(storage, new, options);
     }
-    let finalizers = wanted_finalizers(&new, options);
+    let mut finalizers = wanted_finalizers(&new, options);
+    if storage == crd::STORAGE && !finalizers.iter().any(|name| name == crd::CLEANUP_FINALIZER) {
+        // A definition stays until its objects are gone.
+        finalizers.push(crd::CLEANUP_FINALIZER.to_owned());
+        crd::naming::mark_terminating(&mut new, now);
+    }
     if finalizers.is_empty() {
         new.remove(&["metadata", "finalizers"]);
     } else {

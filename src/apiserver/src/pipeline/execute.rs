@@ -114,7 +114,12 @@ impl Pipeline {
         }
         loop {
             let snapshot = self.store.view().snapshot();
-            let plan = match plan(&snapshot) {
+            let planned = plan(&snapshot);
+            if planned.is_err() && self.answer_conversions(context).await? {
+                remaining(deadline)?;
+                continue;
+            }
+            let plan = match planned {
                 Ok(Planned::Write(plan)) => plan,
                 Ok(Planned::Unchanged(record)) if fresh => {
                     return Ok(Written {

@@ -11,6 +11,7 @@ mod admission;
 mod bootstrap;
 mod context;
 mod create;
+mod custom;
 mod delete;
 mod execute;
 mod meta;
@@ -28,7 +29,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use barque_api::world::World;
 use barque_api::{Object, Registry, Resource, StatusError};
 use barque_store::Store;
@@ -37,6 +37,7 @@ pub use admission::{Admission, AdmissionRequest, Admitted, Notes, Operation};
 pub use barque_api::patch::PatchType;
 pub use bootstrap::ApiService;
 pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target};
+pub use custom::{Converter, NoConverter};
 pub use execute::{Written, is_stale_term, store_error};
 pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large};
 pub use read::{Consistency, too_large_revision};
@@ -50,7 +51,8 @@ use crate::options::PipelineOptions;
 /// The pipeline. Cheap to share behind an [`Arc`].
 pub struct Pipeline {
     store: Arc<dyn Store>,
-    registry: Arc<ArcSwap<Registry>>,
+    catalog: custom::Catalog,
+    converter: Arc<dyn Converter>,
     world: World,
     options: PipelineOptions,
     authorizer: Arc<dyn Authorizer>,
@@ -63,10 +65,11 @@ impl Pipeline {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::new(GroupAuthorizer);
-        let registry = Arc::new(ArcSwap::new(registry));
-        let parts = Parts { options: &options.admission, authorizer: &authorizer, registry: &registry, world: &world };
+        let catalog = custom::Catalog::new(registry);
+        let parts =
+            Parts { options: &options.admission, authorizer: &authorizer, registry: catalog.shared(), world: &world };
         let admission = plugins::builtin(&parts);
-        Self { store, registry, world, options, authorizer, admission }
+        Self { store, catalog, converter: Arc::new(custom::NoConverter), world, options, authorizer, admission }
     }
 
     /// The same pipeline with another authorizer.
@@ -75,7 +78,7 @@ impl Pipeline {
         let parts = Parts {
             options: &self.options.admission,
             authorizer: &authorizer,
-            registry: &self.registry,
+            registry: self.catalog.shared(),
             world: &self.world,
         };
         // Some plugins ask the authorizer themselves.
@@ -98,6 +101,17 @@ impl Pipeline {
         self
     }
 
+    /// The same pipeline with a client for conversion webhooks.
+    #[must_use]
+    pub fn with_converter(mut self, converter: Arc<dyn Converter>) -> Self {
+        self.converter = converter;
+        self
+    }
+
+    fn converter(&self) -> &Arc<dyn Converter> {
+        &self.converter
+    }
+
     /// The store below.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -107,13 +121,13 @@ impl Pipeline {
     /// The kinds served at this moment; custom resources come and go.
     #[must_use]
     pub fn registry(&self) -> Arc<Registry> {
-        self.registry.load_full()
+        self.catalog.registry(self.store.view())
     }
 
-    /// Serves these kinds from now on. Requests that have found their row go
-    /// on with it.
+    /// Serves these kinds besides the custom ones from now on. Requests that
+    /// have found their row go on with it.
     pub fn set_registry(&self, registry: Arc<Registry>) {
-        self.registry.store(registry);
+        self.catalog.set_base(registry, self.store.view());
     }
 
     /// Clock and randomness.
@@ -134,7 +148,7 @@ impl Pipeline {
     /// # Errors
     /// When no such kind is served.
     pub fn target(&self, storage: &str, namespace: &str, name: &str) -> Result<Target, StatusError> {
-        let registry = self.registry.load();
+        let registry = self.registry();
         let row = registry
             .by_storage(storage)
             .ok_or_else(|| StatusError::internal(format!("no resource is stored as {storage:?}")))?;

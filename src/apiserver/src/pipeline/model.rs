@@ -1,7 +1,7 @@
 //! The pipeline's view of the object model: shapes, bodies, field ownership.
 
 use barque_api::k8s_openapi::jiff::Timestamp;
-use barque_api::schema::{self, Limits, TypeDef};
+use barque_api::schema::{self, Findings, Limits, TypeDef};
 use barque_api::selector::LabelSelector;
 use barque_api::{Object, Reason, Resource, StatusError, managed};
 use serde_json::{Map, Value};
@@ -10,16 +10,47 @@ use super::{Door, FieldValidation, RequestContext};
 
 pub(crate) use barque_api::schema::Decoded;
 
-/// The shape of a kind's objects; `None` for custom kinds without a schema.
-pub(super) fn shape(row: &Resource) -> Option<&'static TypeDef> {
-    schema::builtin().kind(&row.group, &row.version, &row.kind)
+/// The shape of a kind's objects.
+pub(super) fn shape(row: &Resource) -> Option<&TypeDef> {
+    match row.custom() {
+        Some(custom) => Some(&custom.version().typedef),
+        None => schema::builtin().kind(&row.group, &row.version, &row.kind),
+    }
+}
+
+/// Fills in defaults.
+pub(super) fn default(row: &Resource, object: &mut Object) {
+    (row.strategy.default)(object);
+    if let Some(custom) = row.custom() {
+        custom.default(object);
+    }
+}
+
+/// As [`check`], for what is to be applied: fields that a custom kind does not
+/// have are left in, for nobody could own them.
+pub(super) fn check_intent(
+    context: &RequestContext,
+    row: &Resource,
+    object: &mut Object,
+) -> Result<Vec<String>, StatusError> {
+    match row.custom() {
+        Some(custom) => judge(context, row, &custom.normalize_metadata(object)),
+        None => check(context, row, object),
+    }
 }
 
 /// Checks types and fields against the kind's shape and drops what the kind
 /// does not have. Gives warnings back.
 pub(super) fn check(context: &RequestContext, row: &Resource, object: &mut Object) -> Result<Vec<String>, StatusError> {
-    let Some(shape) = shape(row) else { return Ok(Vec::new()) };
-    let findings = schema::normalize(object, shape);
+    let findings = match (row.custom(), shape(row)) {
+        (Some(custom), _) => custom.normalize(object),
+        (None, Some(shape)) => schema::normalize(object, shape),
+        (None, None) => return Ok(Vec::new()),
+    };
+    judge(context, row, &findings)
+}
+
+fn judge(context: &RequestContext, row: &Resource, findings: &Findings) -> Result<Vec<String>, StatusError> {
     if let Some(first) = findings.type_errors.first() {
         return Err(StatusError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {first}",
@@ -41,7 +72,7 @@ pub(super) fn check(context: &RequestContext, row: &Resource, object: &mut Objec
     }
 }
 
-fn write<'a>(context: &'a RequestContext, row: &Resource, door: Door, now: Timestamp) -> managed::Write<'a> {
+fn write<'a>(context: &'a RequestContext, row: &'a Resource, door: Door, now: Timestamp) -> managed::Write<'a> {
     managed::Write {
         manager: &context.field_manager,
         subresource: door.subresource(),

@@ -35,8 +35,11 @@ impl Pipeline {
         let mut written = self
             .execute(context, &storage, &mut |snapshot| {
                 let record = snapshot.get(&storage.key()).ok_or_else(|| target.not_found())?;
-                let current = shown(&target.resource, Object::clone(record.object()));
-                let mut new = patch::apply(change.kind, &current, &change.body, model::shape(&target.resource))?;
+                let current =
+                    shown(&target.resource, Object::clone(&*self.current(context, &target.resource, record)?));
+                // Custom resources have no strategic merge patch.
+                let shape = model::shape(&target.resource).filter(|_| target.resource.custom().is_none());
+                let mut new = patch::apply(change.kind, &current, &change.body, shape)?;
                 meta::match_target(target, &mut new, true)?;
                 warnings = model::check(context, &target.resource, &mut new)
                     .map_err(|error| strict_patch_error(context, change, error))?;
@@ -46,7 +49,7 @@ impl Pipeline {
             })
             .await?;
         warnings.append(&mut written.warnings);
-        Ok(Written { warnings, ..written })
+        self.shown_written(target, Written { warnings, ..written }).await
     }
 
     async fn apply(
@@ -74,7 +77,7 @@ impl Pipeline {
         if intent.get(&["metadata", "managedFields"]).is_some_and(|fields| !fields.is_null()) {
             return Err(StatusError::bad_request("metadata.managedFields must be nil"));
         }
-        let mut warnings = model::check(context, &target.resource, &mut intent)?;
+        let mut warnings = model::check_intent(context, &target.resource, &mut intent)?;
         let storage = self.storage_target(target);
         let mut written = self
             .execute(context, &storage, &mut |snapshot| match snapshot.get(&storage.key()) {
@@ -98,7 +101,7 @@ impl Pipeline {
             })
             .await?;
         warnings.append(&mut written.warnings);
-        Ok(Written { warnings, ..written })
+        self.shown_written(target, Written { warnings, ..written }).await
     }
 
     fn plan_apply(
@@ -111,7 +114,7 @@ impl Pipeline {
         record: &Record,
         intent: &Object,
     ) -> Result<Planned, StatusError> {
-        let current = shown(&target.resource, Object::clone(record.object()));
+        let current = shown(&target.resource, Object::clone(&*self.current(context, &target.resource, record)?));
         let new = model::apply(context, &target.resource, Some(&current), intent, door, self.world.now())?;
         let new = stored(&target.resource, new);
         self.plan_change_as(context, storage, door, snapshot, record, new, Ownership::Settled)

@@ -61,7 +61,8 @@ impl Pipeline {
     /// As [`Pipeline::get`], for callers that have asked for permission.
     pub(crate) async fn fetch(&self, target: &Target, consistency: Consistency) -> Result<Arc<Record>, StatusError> {
         let snapshot = self.snapshot(consistency).await?;
-        snapshot.get(&target.key()).cloned().ok_or_else(|| target.not_found())
+        let record = snapshot.get(&target.key()).cloned().ok_or_else(|| target.not_found())?;
+        self.shown_record(&target.resource, record).await
     }
 }
 

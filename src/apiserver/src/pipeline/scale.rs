@@ -2,8 +2,8 @@
 //! And `finalize`, the door to `spec.finalizers` of Namespaces.
 
 use barque_api::patch;
-use barque_api::{FieldError, Object, Reason, StatusError};
-use barque_store::{Precondition, Record};
+use barque_api::{FieldError, Object, Reason, Resource, StatusError};
+use barque_store::{Draft, Precondition, Record};
 use serde_json::{Value, json};
 
 use super::execute::{Plan, Planned};
@@ -11,8 +11,9 @@ use super::{Consistency, Door, Patch, PatchType, Pipeline, RequestContext, Targe
 
 /// The Scale of an object.
 #[must_use]
-pub fn scale_of(record: &Record) -> Object {
+pub fn scale_of(row: &Resource, record: &Record) -> Object {
     let object = record.object();
+    let custom = row.custom().and_then(|custom| custom.version().scale.as_ref());
     let mut metadata = json!({
         "name": object.name(),
         "uid": object.uid(),
@@ -22,9 +23,16 @@ pub fn scale_of(record: &Record) -> Object {
     if !object.namespace().is_empty() {
         metadata["namespace"] = json!(object.namespace());
     }
-    let replicas = |part: &str| object.integer(&[part, "replicas"]).unwrap_or(0);
+    let replicas = |part: &str| match (custom, part) {
+        (Some(scale), "spec") => scale.replicas(object).unwrap_or(0),
+        (Some(scale), _) => scale.status_replicas(object),
+        (None, part) => object.integer(&[part, "replicas"]).unwrap_or(0),
+    };
     let mut status = json!({"replicas": replicas("status")});
-    let selector = object.get(&["spec", "selector"]).map(model::selector_text).unwrap_or_default();
+    let selector = match custom {
+        Some(scale) => scale.selector(object).to_owned(),
+        None => object.get(&["spec", "selector"]).map(model::selector_text).unwrap_or_default(),
+    };
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }
@@ -36,6 +44,16 @@ pub fn scale_of(record: &Record) -> Object {
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status,
     });
     Object::from_value(scale).unwrap_or_default()
+}
+
+/// An object that does not say how many replicas it wants has no Scale.
+fn check_replicas(row: &Resource, object: &Object) -> Result<(), StatusError> {
+    let Some(scale) = row.custom().and_then(|custom| custom.version().scale.as_ref()) else { return Ok(()) };
+    if scale.replicas(object).is_some() {
+        return Ok(());
+    }
+    let path = scale.spec_replicas.join(".");
+    Err(StatusError::internal(format!("the spec replicas field \".{path}\" does not exist")))
 }
 
 impl Pipeline {
@@ -51,7 +69,8 @@ impl Pipeline {
     ) -> Result<Object, StatusError> {
         self.authorize_target(context, "get", target, "scale")?;
         let record = self.fetch(target, consistency).await?;
-        Ok(scale_of(&record))
+        check_replicas(&target.resource, record.object())?;
+        Ok(scale_of(&target.resource, &record))
     }
 
     /// Sets the number of replicas from a Scale.
@@ -104,9 +123,12 @@ impl Pipeline {
         target: &Target,
         change: &mut (dyn FnMut(Object) -> Result<Object, StatusError> + Send),
     ) -> Result<Written, StatusError> {
-        self.execute(context, target, &mut |snapshot| {
+        let written = self.execute(context, target, &mut |snapshot| {
             let record = snapshot.get(&target.key()).ok_or_else(|| target.not_found())?;
-            let scale = change(scale_of(record))?;
+            let row = &target.resource;
+            let current = self.current(context, row, record)?;
+            let shown = Record::seal(record.key().clone(), &Draft::encode(&current), record.revision());
+            let scale = change(scale_of(row, &shown))?;
             let replicas = scale.get(&["spec", "replicas"]).cloned().unwrap_or_else(|| json!(0));
             let invalid = |detail: &str| {
                 let errors = [FieldError::invalid("spec.replicas", &replicas, detail)];
@@ -123,11 +145,15 @@ impl Pipeline {
                 }
             }
             meta::check_lock(target, &scale, record.object(), record.revision().0)?;
-            let mut new = Object::clone(record.object());
-            new.set(&["spec", "replicas"], replicas);
+            let mut new = Object::clone(&current);
+            match row.custom().and_then(|custom| custom.version().scale.as_ref()) {
+                Some(scale) => scale.set_replicas(&mut new, replicas.as_i64().unwrap_or_default()),
+                None => new.set(&["spec", "replicas"], replicas),
+            }
             self.plan_change(context, target, Door::Scale, snapshot, record, new)
         })
-        .await
+        .await?;
+        self.shown_written(target, written).await
     }
 
     /// Replaces `spec.finalizers` of a Namespace; the last one gone, a

@@ -1,5 +1,6 @@
 //! Changing objects: replacement, and what all changes have in common.
 
+use barque_api::crd::{self, Part};
 use barque_api::status::FieldErrorKind;
 use barque_api::validation::metadata;
 use barque_api::{FieldError, Object, StatusError};
@@ -16,7 +17,7 @@ const CREATED_BY_UPDATE: &[&str] = &["events", "leases.coordination.k8s.io", "se
 
 /// Storage names of kinds that are never replaced blindly: whoever writes them
 /// says which version was read.
-const VERSION_REQUIRED: &[&str] = &["leases.coordination.k8s.io", "poddisruptionbudgets.policy"];
+const VERSION_REQUIRED: &[&str] = &[crd::STORAGE, "leases.coordination.k8s.io", "poddisruptionbudgets.policy"];
 
 impl Pipeline {
     /// Replaces an object (or its status). Without a resourceVersion in the
@@ -56,7 +57,7 @@ impl Pipeline {
             })
             .await?;
         warnings.append(&mut written.warnings);
-        Ok(Written { warnings, ..written })
+        self.shown_written(&target, Written { warnings, ..written }).await
     }
 
     /// The transaction that gives a record a new content, both in the stored
@@ -84,7 +85,7 @@ impl Pipeline {
         ownership: Ownership,
     ) -> Result<Planned, StatusError> {
         let row = &target.resource;
-        let old = record.object();
+        let old = &*self.current(context, row, record)?;
         let notes = Notes::default();
         let request = AdmissionRequest {
             operation: Operation::Update,
@@ -96,7 +97,7 @@ impl Pipeline {
             notes: &notes,
         };
         let mut new = new;
-        (row.strategy.default)(&mut new);
+        model::default(row, &mut new);
         let mut new = meta::through_door(door, row, new, old);
         if matches!(door, Door::Main | Door::Scale) {
             (row.strategy.prepare_update)(&mut new, old);
@@ -113,7 +114,7 @@ impl Pipeline {
             model::own_fields(context, row, Some(old), &mut new, door, self.world.now());
         }
         self.mutate(&request, &mut new)?;
-        (row.strategy.default)(&mut new);
+        model::default(row, &mut new);
         let mut errors = metadata::validate_update(&new, old);
         match door {
             Door::Main | Door::Scale => {
@@ -122,6 +123,10 @@ impl Pipeline {
             }
             Door::Status => errors.extend((row.strategy.validate_status_update)(&new, old)),
             Door::Part(part) => errors.extend((part.validate_update)(&new, old)),
+        }
+        if let Some(custom) = row.custom() {
+            let part = if door == Door::Status { Part::Status } else { Part::Main };
+            errors.extend(custom.validate_update(&new, old, part));
         }
         errors.dedup();
         if !errors.is_empty() {
@@ -142,7 +147,7 @@ impl Pipeline {
             return Ok(Planned::Write(plan));
         }
         let extra = self.service_hook(target, snapshot, Some(old), &mut new)?;
-        plan.put(record.key().clone(), &new);
+        plan.put(record.key().clone(), &self.for_storage(context, row, new)?);
         extra.join(&mut plan);
         plan.take_along(admitted, &notes);
         Ok(Planned::Write(plan))
@@ -152,7 +157,8 @@ impl Pipeline {
 /// Refuses an unconditional replacement of what must not be replaced blindly.
 fn require_version(target: &Target, object: &Object) -> Result<(), StatusError> {
     let row = &target.resource;
-    if !VERSION_REQUIRED.contains(&&*row.storage) || !matches!(object.resource_version(), "" | "0") {
+    let required = VERSION_REQUIRED.contains(&&*row.storage) || row.custom().is_some();
+    if !required || !matches!(object.resource_version(), "" | "0") {
         return Ok(());
     }
     let error = FieldError {
