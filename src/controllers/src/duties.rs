@@ -8,6 +8,7 @@ use barque_api::Registry;
 use barque_runtime::{Controller, Duty, DutyContext, Liveness, run_controller};
 use futures::future::join_all;
 
+use crate::crd::DefinitionController;
 use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;
 use crate::endpointslice::EndpointSliceController;
@@ -82,8 +83,8 @@ impl Duty for ControllerDuty {
 
 /// All controllers: `deployment`, `replicaset`, `garbagecollector`,
 /// `namespace`, `serviceaccount`, `root-ca-cert-publisher`, `podgc`,
-/// `disruption`, `nodelifecycle` (with taint eviction), `ttl-after-events` and
-/// `endpointslice`.
+/// `disruption`, `nodelifecycle` (with taint eviction), `ttl-after-events`,
+/// `endpointslice` and `customresourcedefinition`.
 #[must_use]
 pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     let indexes = Arc::new(Indexes::default());
@@ -130,6 +131,7 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
         add("ttl-after-events", Box::new(move || vec![Arc::new(EventTtlController::new(ttl))]));
     }
     add("endpointslice", Box::new(|| vec![Arc::new(EndpointSliceController)]));
+    add("customresourcedefinition", Box::new(|| vec![Arc::new(DefinitionController)]));
     duties
 }
 
@@ -228,7 +230,8 @@ mod tests {
                 "disruption",
                 "nodelifecycle",
                 "ttl-after-events",
-                "endpointslice"
+                "endpointslice",
+                "customresourcedefinition"
             ]
         );
     }

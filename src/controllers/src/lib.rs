@@ -9,6 +9,7 @@
 mod clock;
 #[cfg(test)]
 mod crash_tests;
+mod crd;
 mod deployment;
 mod disruption;
 mod duties;

@@ -221,6 +221,7 @@ fn type_of(resource: &str) -> (&'static str, &'static str) {
         "deployments.apps" => ("apps/v1", "Deployment"),
         "poddisruptionbudgets.policy" => ("policy/v1", "PodDisruptionBudget"),
         "endpointslices.discovery.k8s.io" => ("discovery.k8s.io/v1", "EndpointSlice"),
+        barque_api::crd::STORAGE => ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
         other => panic!("tests do not know {other}"),
     }
 }
