@@ -6,6 +6,7 @@
 //! - [`admission`]: the built-in plugins.
 //! - [`auth`]: who asks, and what they may do.
 //! - [`http`]: paths, content types, lists, watches, discovery, health.
+//! - [`outbound`]: calls to webhooks and extension API servers.
 //!
 //! Deciding is synchronous and works on an immutable snapshot; only the shell
 //! around it awaits the store.
@@ -16,6 +17,7 @@ pub mod auth;
 pub mod fairness;
 pub mod http;
 pub mod options;
+pub mod outbound;
 pub mod pipeline;
 
 #[cfg(test)]
