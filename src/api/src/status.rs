@@ -70,6 +70,33 @@ impl Reason {
         }
     }
 
+    /// The reason with this name, or else the first one with this code.
+    #[must_use]
+    pub fn of(name: &str, code: u16) -> Self {
+        let all = [
+            Self::BadRequest,
+            Self::Unauthorized,
+            Self::Forbidden,
+            Self::NotFound,
+            Self::MethodNotAllowed,
+            Self::NotAcceptable,
+            Self::AlreadyExists,
+            Self::Conflict,
+            Self::Expired,
+            Self::RequestEntityTooLarge,
+            Self::UnsupportedMediaType,
+            Self::Invalid,
+            Self::TooManyRequests,
+            Self::InternalError,
+            Self::ServiceUnavailable,
+            Self::Timeout,
+            Self::NotImplemented,
+        ];
+        let named = all.into_iter().find(|reason| reason.as_str() == name);
+        let coded = all.into_iter().find(|reason| reason.code() == code);
+        named.or(coded).unwrap_or(if code < 500 { Self::BadRequest } else { Self::InternalError })
+    }
+
     /// The `reason` string of the Status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -239,6 +266,11 @@ pub struct StatusError {
     pub causes: Vec<Cause>,
     /// Seconds after which a retry may succeed.
     pub retry_after_seconds: Option<u32>,
+    /// A whole `Status` that somebody else (a webhook) made; it is answered
+    /// as it is.
+    pub made_elsewhere: Option<Box<Value>>,
+    /// Texts for the client's `Warning` headers.
+    pub warnings: Vec<String>,
 }
 
 impl StatusError {
@@ -252,6 +284,8 @@ impl StatusError {
             name: String::new(),
             causes: Vec::new(),
             retry_after_seconds: None,
+            made_elsewhere: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -351,12 +385,39 @@ impl StatusError {
     /// The HTTP status code.
     #[must_use]
     pub fn code(&self) -> u16 {
-        self.reason.code()
+        let elsewhere = self.made_elsewhere.as_ref().and_then(|status| status["code"].as_u64());
+        elsewhere.and_then(|code| u16::try_from(code).ok()).unwrap_or_else(|| self.reason.code())
+    }
+
+    /// The error of a failure `Status` that somebody else made. What it lacks
+    /// is filled in: a code of 400 at least, the version and kind.
+    #[must_use]
+    pub fn of_status(status: Value) -> Self {
+        let mut status = status;
+        if !status.is_object() {
+            status = json!({});
+        }
+        let code = status["code"].as_u64().filter(|code| (400..600).contains(code)).unwrap_or(400);
+        status["code"] = json!(code);
+        status["kind"] = json!("Status");
+        status["apiVersion"] = json!("v1");
+        status["status"] = json!("Failure");
+        if !status["metadata"].is_object() {
+            status["metadata"] = json!({});
+        }
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        let reason = Reason::of(&text("reason"), code as u16);
+        let retry = status["details"]["retryAfterSeconds"].as_u64().and_then(|s| u32::try_from(s).ok());
+        let message = text("message");
+        Self { retry_after_seconds: retry, made_elsewhere: Some(Box::new(status)), ..Self::new(reason, message) }
     }
 
     /// The `v1.Status` object.
     #[must_use]
     pub fn to_value(&self) -> Value {
+        if let Some(status) = &self.made_elsewhere {
+            return Value::clone(status);
+        }
         let mut details = serde_json::Map::new();
         for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind)] {
             if !text.is_empty() {

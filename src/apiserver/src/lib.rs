@@ -3,7 +3,7 @@
 //!
 //! - [`pipeline`]: authorize → admit → default → validate → transaction. Leader
 //!   duties enter here as well, through the in-process door.
-//! - [`admission`]: the built-in plugins.
+//! - [`admission`]: the built-in plugins, webhooks among them.
 //! - [`auth`]: who asks, and what they may do.
 //! - [`http`]: paths, content types, lists, watches, discovery, health.
 //! - [`outbound`]: calls to webhooks and extension API servers.

@@ -24,6 +24,7 @@ mod scheduling;
 mod service_account;
 mod storage;
 mod tolerations;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -100,6 +101,8 @@ const ALL: &[Plugin] = &[
     on("DefaultIngressClass", |_| Arc::new(network::DefaultIngressClass)),
     off("DenyServiceExternalIPs", |_| Arc::new(network::DenyExternalIps)),
     on("PodTopologyLabels", |_| Arc::new(scheduling::PodTopologyLabels)),
+    on("MutatingAdmissionWebhook", |parts| Arc::new(webhook::MutatingWebhooks::new(Arc::clone(parts.registry)))),
+    on("ValidatingAdmissionWebhook", |parts| Arc::new(webhook::ValidatingWebhooks::new(Arc::clone(parts.registry)))),
     on(LAST, |parts| Arc::new(quota::ResourceQuota::new(parts.world.clone()))),
     off("AlwaysDeny", |_| Arc::new(lifecycle::AlwaysDeny)),
 ];
@@ -109,10 +112,8 @@ const ALL: &[Plugin] = &[
 const ELSEWHERE: &[&str] = &[
     "AlwaysAdmit",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "NamespaceExists",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
 
 /// The plugins that the options ask for, in order.

@@ -114,6 +114,7 @@ pub(super) fn error_response(error: &StatusError) -> Response<Body> {
     if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    add_warnings(&mut response, &error.warnings);
     response
 }
 

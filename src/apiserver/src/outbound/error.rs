@@ -52,7 +52,7 @@ pub enum OutboundError {
     #[error("{0}")]
     Broken(String),
     /// An answer with a status that is no success.
-    #[error("the server responded with the status code {code} but did not return more information{}", details(body))]
+    #[error("{}", of_code(*code, body))]
     Status {
         /// HTTP status.
         code: u16,
@@ -140,6 +140,26 @@ fn go_io(error: &io::Error) -> String {
     }
 }
 
-fn details(body: &str) -> String {
-    if body.is_empty() { String::new() } else { format!(": {body}") }
+/// As client-go words an answer that is no success and no `Status`.
+fn of_code(code: u16, body: &str) -> String {
+    let text = match code {
+        400 => "the server rejected our request for an unknown reason",
+        401 => "the server has asked for the client to provide credentials",
+        403 if !body.is_empty() => body,
+        403 => "the server does not allow access to the requested resource",
+        404 => "the server could not find the requested resource",
+        405 => "the server does not allow this method on the requested resource",
+        406 => "the server was unable to respond with a content type that the client supports",
+        409 => "the server reported a conflict",
+        415 => "the body of the request was in an unknown format",
+        422 => "the server rejected our request due to an error in our request",
+        429 => "the server has received too many requests and has asked us to try again later",
+        503 => "the server is currently unable to handle the request",
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+        }
+        500.. => return format!("an error on the server ({body:?}) has prevented the request from succeeding"),
+        _ => return format!("the server responded with the status code {code} but did not return more information"),
+    };
+    text.to_owned()
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -57,8 +59,7 @@ pub(super) fn client_config(
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let problem =
-                |problem: String| OutboundError::Certificate { what: "the client certificate", problem };
+            let problem = |problem: String| OutboundError::Certificate { what: "the client certificate", problem };
             let chain = certificates(&identity.certificate).map_err(problem)?;
             let key = PrivateKeyDer::from_pem_slice(&identity.key).map_err(|error| problem(error.to_string()))?;
             builder.with_client_auth_cert(chain, key).map_err(|error| problem(error.to_string()))?

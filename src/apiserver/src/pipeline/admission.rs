@@ -1,13 +1,15 @@
 //! The interface of admission: what may change or refuse a write after it was
 //! authorized. Plugins are synchronous and see one snapshot.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use barque_api::{Object, StatusError};
 use barque_store::{Op, Precondition, Snapshot};
 
-use super::{RequestContext, Target};
+use crate::admission::webhook::Reinvocation;
+
+use super::{DeleteOptions, RequestContext, Target};
 
 /// What is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,9 @@ pub enum Operation {
 pub struct Notes {
     warnings: RefCell<Vec<String>>,
     annotations: RefCell<BTreeMap<String, String>>,
+    round: Cell<u32>,
+    again: Cell<bool>,
+    pub(crate) webhooks: RefCell<Reinvocation>,
 }
 
 impl Notes {
@@ -44,6 +49,26 @@ impl Notes {
     /// value of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         self.annotations.borrow_mut().entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// Asks for a second round of all mutating plugins, because the object
+    /// was changed by somebody whom they do not know. There is no third.
+    pub fn want_again(&self) {
+        self.again.set(true);
+    }
+
+    /// 0 in the first round, 1 in the second.
+    #[must_use]
+    pub fn round(&self) -> u32 {
+        self.round.get()
+    }
+
+    fn begin_again(&self) -> bool {
+        let wanted = self.again.replace(false) && self.round.get() == 0;
+        if wanted {
+            self.round.set(1);
+        }
+        wanted
     }
 
     /// Takes the warnings out.
@@ -94,6 +119,8 @@ pub struct AdmissionRequest<'a> {
     pub context: &'a RequestContext,
     /// Everything else, as it is.
     pub snapshot: &'a Snapshot,
+    /// How it is to be deleted, if it is.
+    pub deletion: Option<&'a DeleteOptions>,
     /// Where plugins leave warnings and audit annotations.
     pub notes: &'a Notes,
 }
@@ -125,7 +152,11 @@ pub trait Admission: Send + Sync + 'static {
 
 impl super::Pipeline {
     pub(super) fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Object) -> Result<(), StatusError> {
-        self.admission.iter().try_for_each(|plugin| plugin.mutate(request, object))
+        self.admission.iter().try_for_each(|plugin| plugin.mutate(request, object))?;
+        if request.notes.begin_again() {
+            self.admission.iter().try_for_each(|plugin| plugin.mutate(request, object))?;
+        }
+        Ok(())
     }
 
     pub(super) fn admit(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {

@@ -9,6 +9,7 @@ use barque_api::{Resource, StatusError};
 use barque_store::{Key, RequestId, Term};
 use serde_json::Value;
 
+use super::Memo;
 use crate::auth::User;
 
 /// What to do about fields that the kind does not have, or that occur twice.
@@ -49,6 +50,8 @@ pub struct RequestContext {
     pub timeout: Option<Duration>,
     /// What conversion webhooks have answered.
     pub(crate) conversions: super::custom::Memo,
+    /// What the request has asked and made up so far.
+    pub memo: Arc<Memo>,
 }
 
 impl RequestContext {
@@ -67,6 +70,7 @@ impl RequestContext {
             force: false,
             timeout: None,
             conversions: super::custom::Memo::default(),
+            memo: Arc::default(),
         }
     }
 
@@ -97,6 +101,9 @@ pub struct Target {
     pub namespace: String,
     /// Name; "" for the collection.
     pub name: String,
+    /// The row that the request named, if objects are stored in the shape of
+    /// another one.
+    pub requested: Option<Arc<Resource>>,
 }
 
 impl std::fmt::Debug for Target {
@@ -108,7 +115,13 @@ impl std::fmt::Debug for Target {
 impl Target {
     /// A target from its parts.
     pub fn new(resource: &Arc<Resource>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { resource: Arc::clone(resource), namespace: namespace.into(), name: name.into() }
+        Self { resource: Arc::clone(resource), namespace: namespace.into(), name: name.into(), requested: None }
+    }
+
+    /// The row that the request named.
+    #[must_use]
+    pub fn requested(&self) -> &Arc<Resource> {
+        self.requested.as_ref().unwrap_or(&self.resource)
     }
 
     /// The stored object's key.

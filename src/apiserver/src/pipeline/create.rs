@@ -1,5 +1,7 @@
 //! Creating objects.
 
+use std::sync::Arc;
+
 use barque_api::validation::metadata;
 use barque_api::{Object, Reason, StatusError};
 use barque_store::{Precondition, Snapshot};
@@ -35,11 +37,9 @@ impl Pipeline {
         let object = stored(&target.resource, object);
         let target = self.storage_target(target);
         self.await_account(&target, &object).await;
-        let mut names_tried = 0;
         let mut written = self
             .execute(context, &target, &mut |snapshot| {
-                names_tried += 1;
-                self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update, names_tried)
+                self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update)
             })
             .await?;
         warnings.append(&mut written.warnings);
@@ -53,7 +53,25 @@ impl Pipeline {
         }
         let registry = self.registry();
         let row = registry.by_storage(&target.resource.storage).unwrap_or(&target.resource);
-        Target::new(row, target.namespace.as_str(), target.name.as_str())
+        let requested = Some(Arc::clone(&target.resource));
+        Target { requested, ..Target::new(row, target.namespace.as_str(), target.name.as_str()) }
+    }
+
+    /// Gives an object that asks for it a name that is free. True if it did.
+    fn name_new(&self, context: &RequestContext, target: &Target, snapshot: &Snapshot, object: &mut Object) -> bool {
+        if !object.name().is_empty() {
+            return false;
+        }
+        for attempt in 1..=MAX_NAME_ATTEMPTS {
+            object.remove(&["metadata", "name"]);
+            if !meta::generate_name(&self.world, &context.memo, attempt, object) {
+                return false;
+            }
+            if snapshot.get(&target.named(object.name()).key()).is_none() {
+                break;
+            }
+        }
+        true
     }
 
     /// The transaction that creates an object given in its stored shape.
@@ -64,36 +82,36 @@ impl Pipeline {
         snapshot: &Snapshot,
         object: Object,
         ownership: Ownership,
-        attempt: usize,
     ) -> Result<Planned, StatusError> {
         let row = &target.resource;
         let mut object = object;
-        let generated = meta::generate_name(&self.world, &mut object);
-        // What another attempt starts from: admission has not touched it yet.
-        let given = generated.then(|| object.clone());
-        let target = target.named(object.name());
         let notes = Notes::default();
+        let target = &target.named(object.name());
         let request = AdmissionRequest {
             operation: Operation::Create,
-            target: &target,
+            target,
             subresource: "",
             old: None,
             context,
             snapshot,
+            deletion: None,
             notes: &notes,
         };
+        meta::wipe_new(&mut object);
         model::default(row, &mut object);
-        meta::stamp_new(&self.world, row.tracks_generation, &mut object);
         if ownership == Ownership::Update {
             // Before admission: what it adds is nobody's.
-            model::own_fields(context, row, None, &mut object, Door::Main, self.world.now());
+            model::own_fields(context, row, None, &mut object, Door::Main, context.memo.now(&self.world));
         }
         self.mutate(&request, &mut object)?;
         model::default(row, &mut object);
+        let generated = self.name_new(context, target, snapshot, &mut object);
+        meta::stamp_new(&self.world, &context.memo, row.tracks_generation, &mut object);
         (row.strategy.prepare_create)(&mut object);
         if let Some(custom) = row.custom() {
             custom.prepare_create(&mut object);
         }
+        let target = target.named(object.name());
 
         let mut plan = Plan { created: true, ..Plan::default() };
         let mut errors = metadata::validate(row, &object);
@@ -107,14 +125,9 @@ impl Pipeline {
             return Err(target.invalid(object.name(), &errors));
         }
         plan.warnings = (row.strategy.warnings)(&object, None);
-        let admitted = self.admit(&request, &object)?;
+        let admitted = self.admit(&AdmissionRequest { target: &target, ..request }, &object)?;
         let key = target.key();
         if let Some(existing) = snapshot.get(&key) {
-            if let Some(given) = given
-                && attempt < MAX_NAME_ATTEMPTS
-            {
-                return self.plan_create(context, &target.named(""), snapshot, nameless(given), ownership, attempt + 1);
-            }
             return Err(taken(&target, existing.object(), generated));
         }
         plan.preconditions.push(Precondition::Absent(key.clone()));
@@ -135,11 +148,6 @@ fn check_own_shape(target: &Target, object: &Object) -> Result<(), StatusError> 
     }
     let errors = (target.resource.strategy.validate_create)(object);
     if errors.is_empty() { Ok(()) } else { Err(target.invalid(object.name(), &errors)) }
-}
-
-fn nameless(mut object: Object) -> Object {
-    object.remove(&["metadata", "name"]);
-    object
 }
 
 fn taken(target: &Target, existing: &Object, generated: bool) -> StatusError {

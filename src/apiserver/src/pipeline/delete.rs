@@ -74,7 +74,9 @@ impl Pipeline {
         let mut running = futures::stream::iter(records.into_iter().map(|record| {
             let name = &record.key().object;
             let target = Target::new(&collection.resource, &*name.namespace, &*name.name);
-            async move { self.delete_authorized(context, &target, options).await }
+            // Each deletion asks for itself.
+            let context = RequestContext { memo: Arc::default(), ..context.clone() };
+            async move { self.delete_authorized(&context, &target, options).await }
         }))
         .buffered(COLLECTION_WORKERS);
         let mut deleted = Vec::new();
@@ -107,6 +109,7 @@ impl Pipeline {
             old: Some(old),
             context,
             snapshot,
+            deletion: Some(options),
             notes: &notes,
         };
         self.mutate(&request, &mut Object::clone(old))?;

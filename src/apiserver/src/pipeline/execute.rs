@@ -90,14 +90,15 @@ impl Attempts {
 impl Pipeline {
     /// Runs a plan to its end. The plan is called again with a newer snapshot
     /// whenever its preconditions turn out not to hold, or when it failed on a
-    /// snapshot that was not confirmed to be the newest.
+    /// snapshot that was not confirmed to be the newest, or when others had to
+    /// be asked first.
     pub(super) async fn execute(
         &self,
         context: &RequestContext,
         target: &Target,
         plan: &mut (dyn FnMut(&Snapshot) -> Result<Planned, StatusError> + Send),
     ) -> Result<Written, StatusError> {
-        let deadline = Instant::now() + self.timeout(context);
+        let mut deadline = Instant::now() + self.timeout(context);
         let mut attempts = Attempts { base: context.request_id, number: 0 };
         let mut fresh = false;
         if attempts.base.is_some() && !context.dry_run {
@@ -117,6 +118,20 @@ impl Pipeline {
             let planned = plan(&snapshot);
             if planned.is_err() && self.answer_conversions(context).await? {
                 remaining(deadline)?;
+                continue;
+            }
+            let questions = context.memo.take_open();
+            if !questions.is_empty() {
+                // Others are asked about the newest state only.
+                if !fresh {
+                    self.barrier(deadline).await?;
+                    fresh = true;
+                    continue;
+                }
+                let asked = Instant::now();
+                context.memo.resolve(&*self.caller, questions).await?;
+                // Their time is limited by itself.
+                deadline += asked.elapsed();
                 continue;
             }
             let plan = match planned {

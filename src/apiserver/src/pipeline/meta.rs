@@ -4,10 +4,20 @@ use barque_api::world::{World, format_time};
 use barque_api::{FieldError, Object, Resource, StatusError};
 use serde_json::{Map, Value, json};
 
-use super::{Door, Target};
+use super::{Door, Memo, Target};
 
 /// Longest base of a generated name: room for the suffix within 63.
 const MAX_GENERATE_BASE: usize = 58;
+/// What a new object has of the server only.
+const SYSTEM_FIELDS: &[&str] = &[
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "resourceVersion",
+    "generation",
+];
 /// Length of a generated suffix.
 const SUFFIX_LENGTH: usize = 5;
 
@@ -64,14 +74,21 @@ pub(super) fn match_target(target: &Target, object: &mut Object, names_object: b
     Ok(())
 }
 
-/// Sets what a new object gets from the server.
-pub(super) fn stamp_new(world: &World, tracks_generation: bool, object: &mut Object) {
-    let uid = world.new_uid();
-    let now = format_time(world.now());
+/// Takes away what only the server gives: clients may not set it, and
+/// mutating admission does not see it yet.
+pub(super) fn wipe_new(object: &mut Object) {
     let metadata = object.metadata_mut();
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
-        metadata.remove(field);
+    for field in SYSTEM_FIELDS {
+        metadata.remove(*field);
     }
+}
+
+/// Sets what a new object gets from the server.
+pub(super) fn stamp_new(world: &World, memo: &Memo, has_spec_generation: bool, object: &mut Object) {
+    let uid = memo.uid(world);
+    let now = format_time(memo.now(world));
+    wipe_new(object);
+    let metadata = object.metadata_mut();
     metadata.insert("uid".to_owned(), json!(uid));
     metadata.insert("creationTimestamp".to_owned(), json!(now));
     if tracks_generation {
@@ -80,7 +97,7 @@ pub(super) fn stamp_new(world: &World, tracks_generation: bool, object: &mut Obj
 }
 
 /// Makes a name from `generateName`, if there is no name. True if it did.
-pub(super) fn generate_name(world: &World, object: &mut Object) -> bool {
+pub(super) fn generate_name(world: &World, memo: &Memo, attempt: usize, object: &mut Object) -> bool {
     let base = object.text(&["metadata", "generateName"]);
     if !object.name().is_empty() || base.is_empty() {
         return false;
@@ -89,7 +106,7 @@ pub(super) fn generate_name(world: &World, object: &mut Object) -> bool {
     while !base.is_char_boundary(end) {
         end -= 1;
     }
-    let name = format!("{}{}", &base[..end], world.random_suffix(SUFFIX_LENGTH));
+    let name = format!("{}{}", &base[..end], memo.suffix(world, attempt, SUFFIX_LENGTH));
     object.set(&["metadata", "name"], json!(name));
     true
 }

@@ -14,6 +14,7 @@ mod create;
 mod custom;
 mod delete;
 mod execute;
+mod memo;
 mod meta;
 mod model;
 mod patch;
@@ -39,6 +40,7 @@ pub use bootstrap::ApiService;
 pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target};
 pub use custom::{Converter, NoConverter};
 pub use execute::{Written, is_stale_term, store_error};
+pub use memo::{Answer, Memo, NoAnswer, Question, QuestionId};
 pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large};
 pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;
@@ -47,6 +49,7 @@ use crate::admission::{self as plugins, Parts};
 use crate::audit;
 use crate::auth::{Attributes, Authorizer, Decision, GroupAuthorizer, authz};
 use crate::options::PipelineOptions;
+use crate::outbound::{JsonCaller, Outbound};
 
 /// The pipeline. Cheap to share behind an [`Arc`].
 pub struct Pipeline {
@@ -57,6 +60,8 @@ pub struct Pipeline {
     options: PipelineOptions,
     authorizer: Arc<dyn Authorizer>,
     admission: Vec<Arc<dyn Admission>>,
+    outbound: Arc<Outbound>,
+    caller: Arc<dyn JsonCaller>,
 }
 
 impl Pipeline {
@@ -69,7 +74,10 @@ impl Pipeline {
         let parts =
             Parts { options: &options.admission, authorizer: &authorizer, registry: catalog.shared(), world: &world };
         let admission = plugins::builtin(&parts);
-        Self { store, catalog, converter: Arc::new(custom::NoConverter), world, options, authorizer, admission }
+        let outbound = Arc::new(Outbound::new(Arc::clone(&store)));
+        let caller = Arc::clone(&outbound) as _;
+        let converter = Arc::new(custom::NoConverter);
+        Self { store, catalog, converter, world, options, authorizer, admission, outbound, caller }
     }
 
     /// The same pipeline with another authorizer.
@@ -110,6 +118,19 @@ impl Pipeline {
 
     fn converter(&self) -> &Arc<dyn Converter> {
         &self.converter
+    }
+
+    /// The same pipeline with another way to webhooks.
+    #[must_use]
+    pub fn with_caller(mut self, caller: Arc<dyn JsonCaller>) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// The client for other servers.
+    #[must_use]
+    pub fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
     }
 
     /// The store below.
@@ -227,7 +248,8 @@ pub fn shown(resource: &Resource, stored: Object) -> Object {
 }
 
 /// An object of a row in the shape in which it is stored.
-fn stored(resource: &Resource, object: Object) -> Object {
+#[must_use]
+pub fn stored(resource: &Resource, object: Object) -> Object {
     match &resource.conversion {
         Some(conversion) => (conversion.to_storage)(object),
         None => object,

@@ -93,9 +93,10 @@ impl Pipeline {
                             intent.uid()
                         )));
                     }
-                    let new = model::apply(context, &target.resource, None, &intent, door, self.world.now())?;
+                    let new =
+                        model::apply(context, &target.resource, None, &intent, door, context.memo.now(&self.world))?;
                     let new = stored(&target.resource, new);
-                    self.plan_create(context, &storage, snapshot, new, Ownership::Settled, 1)
+                    self.plan_create(context, &storage, snapshot, new, Ownership::Settled)
                 }
                 None => Err(target.not_found()),
             })
@@ -115,7 +116,7 @@ impl Pipeline {
         intent: &Object,
     ) -> Result<Planned, StatusError> {
         let current = shown(&target.resource, Object::clone(&*self.current(context, &target.resource, record)?));
-        let new = model::apply(context, &target.resource, Some(&current), intent, door, self.world.now())?;
+        let new = model::apply(context, &target.resource, Some(&current), intent, door, context.memo.now(&self.world))?;
         let new = stored(&target.resource, new);
         self.plan_change_as(context, storage, door, snapshot, record, new, Ownership::Settled)
     }

@@ -51,7 +51,7 @@ impl Pipeline {
                 }
                 None if may_create => {
                     self.authorize_target(context, "create", &target, "")?;
-                    self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update, 1)
+                    self.plan_create(context, &target, snapshot, object.clone(), Ownership::Update)
                 }
                 None => Err(target.not_found()),
             })
@@ -94,6 +94,7 @@ impl Pipeline {
             old: Some(old),
             context,
             snapshot,
+            deletion: None,
             notes: &notes,
         };
         let mut new = new;
@@ -111,7 +112,7 @@ impl Pipeline {
         meta::keep_system_fields(&mut new, old);
         if ownership == Ownership::Update {
             // Before admission: what it adds is nobody's.
-            model::own_fields(context, row, Some(old), &mut new, door, self.world.now());
+            model::own_fields(context, row, Some(old), &mut new, door, context.memo.now(&self.world));
         }
         self.mutate(&request, &mut new)?;
         model::default(row, &mut new);
