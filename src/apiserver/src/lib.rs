@@ -4,6 +4,7 @@
 //! - [`pipeline`]: authorize → admit → default → validate → transaction. Leader
 //!   duties enter here as well, through the in-process door.
 //! - [`admission`]: the built-in plugins, webhooks among them.
+//! - [`aggregate`]: groups that extension API servers serve.
 //! - [`auth`]: who asks, and what they may do.
 //! - [`http`]: paths, content types, lists, watches, discovery, health.
 //! - [`outbound`]: calls to webhooks and extension API servers.
@@ -12,6 +13,7 @@
 //! around it awaits the store.
 
 pub mod admission;
+pub mod aggregate;
 pub mod audit;
 pub mod auth;
 pub mod fairness;

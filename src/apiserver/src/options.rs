@@ -126,6 +126,9 @@ pub struct ServerOptions {
     pub request_timeout: Duration,
     /// Watches and log streams at once; more are answered 429.
     pub max_streams: usize,
+    /// Whether proxies to Pods, Services and nodes may lead to this machine's
+    /// own loopback addresses: only where everything runs on one machine.
+    pub proxy_to_loopback: bool,
     /// HTTP/2 streams at once on one connection.
     pub max_streams_per_connection: u32,
     /// HTTP/2 flow-control window of one stream, in bytes.
@@ -164,6 +167,7 @@ impl Default for ServerOptions {
             max_queueing: Duration::from_secs(15),
             request_timeout: Duration::from_mins(1),
             max_streams: 16_384,
+            proxy_to_loopback: false,
             max_streams_per_connection: 1_000,
             stream_window_bytes: 256 << 10,
             write_stall_timeout: Duration::from_mins(1),

@@ -10,7 +10,7 @@ use barque_store::Record;
 use serde_json::{Value, json};
 
 use super::{AdmissionOptions, PODS, is_mirror, is_new_pod};
-use crate::pipeline::{Admission, AdmissionRequest, Admitted, Operation};
+use crate::pipeline::{Admission, AdmissionRequest, Admitted, Memo, Operation};
 
 /// Storage name of accounts.
 pub(crate) const ACCOUNTS: &str = "serviceaccounts";
@@ -83,11 +83,11 @@ fn token_volume(name: &str) -> Value {
 }
 
 impl ServiceAccount {
-    fn mount(&self, pod: &mut Object) {
+    fn mount(&self, memo: &Memo, pod: &mut Object) {
         let Some(Value::Object(spec)) = pod.0.get_mut("spec") else { return };
         let given = spec.list("volumes").iter().map(|volume| volume.text("name"));
         let given = given.filter(|name| name.starts_with(VOLUME)).map(ToOwned::to_owned).next();
-        let name = given.clone().unwrap_or_else(|| format!("{VOLUME}{}", request.context.memo.random(&self.world, VOLUME, SUFFIX_LENGTH)));
+        let name = given.clone().unwrap_or_else(|| format!("{VOLUME}{}", memo.random(&self.world, VOLUME, SUFFIX_LENGTH)));
         let mut needed = false;
         for list in ["initContainers", "containers"] {
             for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -238,7 +238,7 @@ impl Admission for ServiceAccount {
         object.set(&["spec", "serviceAccount"], json!(name));
         let account = find(request, object, &name)?.object();
         if self.mount_tokens && wants_token(account, object) {
-            self.mount(object);
+            self.mount(&request.context.memo, object);
         }
         if object.at("spec").list("imagePullSecrets").is_empty() && !account.list("imagePullSecrets").is_empty() {
             object.set(&["spec", "imagePullSecrets"], account.at("imagePullSecrets").clone());

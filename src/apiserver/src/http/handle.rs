@@ -25,6 +25,7 @@ use super::negotiate::{Accepted, BodyFormat, Offer, accepted, body_format};
 use super::path::{Route, parse};
 use super::present::encode;
 use super::query::{Query, WriteOptions};
+use super::stream::Streamed;
 use super::respond::{closing, error_response, json_response, text_response};
 use super::{Api, PeerUser, body, busy, protobuf, record, review};
 use crate::audit::{self, Trail};
@@ -150,6 +151,10 @@ impl Api {
         } else if !user.is_authenticated() {
             return Err(unauthorized().into());
         }
+        let (parts, body) = match self.stream(&user, &asked, &route, parts, body, subject).await? {
+            Streamed::Answer(response) => return Ok(response),
+            Streamed::Not(parts, body) => (parts, body),
+        };
         let (bytes, _room) = self.take_body(&parts, body).await?;
         let snapshot = self.pipeline.store().view().snapshot();
         let stored = record::stored(self, &asked, &route, &query, &snapshot);

@@ -22,6 +22,7 @@ mod review;
 mod select;
 mod serve;
 mod stall;
+mod stream;
 mod watch;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use crate::audit::Audit;
 use crate::auth::{Authenticator, Identity, User};
 use crate::fairness::Fairness;
 use crate::options::ServerOptions;
+use crate::outbound::ClientIdentity;
 use crate::pipeline::Pipeline;
 use hub::Hub;
 use metrics::Metrics;
@@ -64,6 +66,7 @@ pub struct Api {
     identity: Arc<dyn Identity>,
     checks: Vec<Arc<dyn HealthCheck>>,
     proxy: Arc<dyn NodeProxy>,
+    proxy_identity: Option<ClientIdentity>,
     options: ServerOptions,
     registry: SharedRegistry,
     metrics: Metrics,
@@ -85,6 +88,7 @@ pub struct ApiBuilder {
     identity: Arc<dyn Identity>,
     checks: Vec<Arc<dyn HealthCheck>>,
     proxy: Arc<dyn NodeProxy>,
+    proxy_identity: Option<ClientIdentity>,
     options: ServerOptions,
     registry: SharedRegistry,
     audit: Option<Audit>,
@@ -116,6 +120,14 @@ impl ApiBuilder {
     #[must_use]
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(audit);
+        self
+    }
+
+    /// The certificate with which the API server vouches for its users towards
+    /// extension API servers.
+    #[must_use]
+    pub fn proxy_identity(mut self, identity: ClientIdentity) -> Self {
+        self.proxy_identity = Some(identity);
         self
     }
 
@@ -154,6 +166,7 @@ impl ApiBuilder {
             identity: self.identity,
             checks: self.checks,
             proxy: self.proxy,
+            proxy_identity: self.proxy_identity,
             registry: self.registry,
             options,
         })
@@ -169,6 +182,7 @@ impl Api {
             identity: Arc::new(Authenticator::default()),
             checks: Vec::new(),
             proxy: Arc::new(logs::NoProxy),
+            proxy_identity: None,
             options: ServerOptions::default(),
             registry: SharedRegistry::default(),
             audit: None,

@@ -50,6 +50,18 @@ pub(super) enum Route {
     Unknown,
 }
 
+impl Route {
+    /// The group and version that the path is below, if it is below one of a
+    /// named group.
+    pub(super) fn group_version(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Resource(path) if !path.group.is_empty() => Some((&path.group, &path.version)),
+            Self::Discovery(Discovery::Resources(group, version)) if !group.is_empty() => Some((group, version)),
+            _ => None,
+        }
+    }
+}
+
 /// Decodes `%2F` and the like; `None` for what is not UTF-8.
 fn percent_decode(segment: &str) -> Option<String> {
     if !segment.contains('%') {

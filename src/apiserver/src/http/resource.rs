@@ -26,8 +26,6 @@ use crate::pipeline::{Consistency, Decoded, DeleteOptions, Door, Patch, Target, 
 
 /// Kinds whose DELETE answers with the object even when it is gone.
 const RETURN_DELETED: &[&str] = &["pods", "services", "serviceaccounts"];
-/// Streams into containers, which need another transport.
-const STREAMING: &[&str] = &["exec", "attach", "portforward", "proxy"];
 
 impl Api {
     pub(super) async fn resource(
@@ -50,12 +48,6 @@ impl Api {
         subject.group = row.group.to_string();
         subject.resource = row.plural.to_string();
         let known = path.subresource.is_empty() || row.subresource(&path.subresource).is_some();
-        if STREAMING.contains(&path.subresource.as_str()) && (known || &*row.storage == "pods") {
-            return Err(StatusError::new(
-                Reason::NotImplemented,
-                format!("{}/{} is not implemented by this server", row.plural, path.subresource),
-            ));
-        }
         let misplaced = if row.namespaced {
             path.namespace.is_empty() && !path.name.is_empty()
         } else {

@@ -9,6 +9,7 @@
 mod accounts;
 mod admission;
 mod bootstrap;
+mod connect;
 mod context;
 mod create;
 mod custom;
