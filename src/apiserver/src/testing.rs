@@ -107,6 +107,19 @@ impl Cluster {
         self.pipeline.delete(&Self::context(), &target, &options).await
     }
 
+    /// Puts an object into the store as it is, past all rules.
+    pub async fn put(&self, storage: &str, namespace: &str, object: Value) {
+        let object = parse(object);
+        let key = barque_store::Key::new(Arc::from(storage), namespace, object.name());
+        let txn = barque_store::Txn {
+            request_id: barque_store::RequestId(World::system().new_request_id()),
+            actor_term: None,
+            preconditions: Vec::new(),
+            ops: vec![barque_store::Op::Put(key, barque_store::Draft::encode(&object))],
+        };
+        self.store.propose(txn, std::time::Duration::from_secs(5)).await.expect("stored");
+    }
+
     pub fn find(&self, storage: &str, namespace: &str, name: &str) -> Option<Value> {
         let snapshot = self.store.view().snapshot();
         snapshot.find(storage, namespace, name).map(|r| Value::Object(r.object().0.clone()))

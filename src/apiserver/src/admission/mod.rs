@@ -109,12 +109,7 @@ const ALL: &[Plugin] = &[
 
 /// Plugins of upstream's that are made elsewhere, or that do nothing beyond
 /// what others do: they may be named.
-const ELSEWHERE: &[&str] = &[
-    "AlwaysAdmit",
-    "MutatingAdmissionPolicy",
-    "NamespaceExists",
-    "ValidatingAdmissionPolicy",
-];
+const ELSEWHERE: &[&str] = &["AlwaysAdmit", "MutatingAdmissionPolicy", "NamespaceExists", "ValidatingAdmissionPolicy"];
 
 /// The plugins that the options ask for, in order.
 pub(crate) fn builtin(parts: &Parts<'_>) -> Vec<Arc<dyn Admission>> {

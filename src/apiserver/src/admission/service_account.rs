@@ -87,7 +87,8 @@ impl ServiceAccount {
         let Some(Value::Object(spec)) = pod.0.get_mut("spec") else { return };
         let given = spec.list("volumes").iter().map(|volume| volume.text("name"));
         let given = given.filter(|name| name.starts_with(VOLUME)).map(ToOwned::to_owned).next();
-        let name = given.clone().unwrap_or_else(|| format!("{VOLUME}{}", memo.random(&self.world, VOLUME, SUFFIX_LENGTH)));
+        let name =
+            given.clone().unwrap_or_else(|| format!("{VOLUME}{}", memo.random(&self.world, VOLUME, SUFFIX_LENGTH)));
         let mut needed = false;
         for list in ["initContainers", "containers"] {
             for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {

@@ -81,10 +81,8 @@ impl Remote {
     /// # Errors
     /// When its CA bundle cannot be read.
     pub fn peer(&self, identity: Option<crate::outbound::ClientIdentity>) -> Result<Peer, OutboundError> {
-        let trust = self
-            .trust
-            .clone()
-            .map_err(|problem| OutboundError::Certificate { what: "spec.caBundle", problem })?;
+        let trust =
+            self.trust.clone().map_err(|problem| OutboundError::Certificate { what: "spec.caBundle", problem })?;
         let location =
             Location::Service { namespace: self.namespace.clone(), name: self.service.clone(), port: self.port };
         Ok(Peer { trust, identity, ..Peer::at(location) })
@@ -177,8 +175,7 @@ async fn discovery(
     request.headers_mut().extend(super::user_headers(&user));
     let limits = CallLimits { timeout: CHECK_TIMEOUT, max_bytes: CHECK_BYTES };
     let url = format!("{}{}", peer.location.origin(), remote.path());
-    let answer =
-        outbound.exchange(&peer, request, limits).await.map_err(|error| format!("Get {url:?}: {error}"))?;
+    let answer = outbound.exchange(&peer, request, limits).await.map_err(|error| format!("Get {url:?}: {error}"))?;
     if answer.status().is_success() {
         return Ok(());
     }

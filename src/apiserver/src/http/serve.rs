@@ -156,7 +156,8 @@ async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAccepto
         router.clone().oneshot(request)
     });
     let builder = builder(api, http2);
-    let served = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()).await;
+    let served =
+        watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()).await;
     if let Err(error) = served {
         debug!(%error, "connection ended");
     }

@@ -106,7 +106,9 @@ impl OutboundError {
 
 fn certificate_problem(problem: &CertificateError, host: &str) -> String {
     match problem {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => "certificate signed by unknown authority".to_owned(),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate signed by unknown authority".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "certificate has expired or is not yet valid: the certificate has expired".to_owned()
         }

@@ -84,7 +84,7 @@ pub(super) fn wipe_new(object: &mut Object) {
 }
 
 /// Sets what a new object gets from the server.
-pub(super) fn stamp_new(world: &World, memo: &Memo, has_spec_generation: bool, object: &mut Object) {
+pub(super) fn stamp_new(world: &World, memo: &Memo, tracks_generation: bool, object: &mut Object) {
     let uid = memo.uid(world);
     let now = format_time(memo.now(world));
     wipe_new(object);

@@ -115,11 +115,7 @@ pub(super) async fn forward(
     }
     sent.extend(headers);
     *request.headers_mut() = sent;
-    let peer = if upgrade.is_some() && !peer.http1_only {
-        &Peer { http1_only: true, ..peer.clone() }
-    } else {
-        peer
-    };
+    let peer = if upgrade.is_some() && !peer.http1_only { &Peer { http1_only: true, ..peer.clone() } } else { peer };
     let mut answer = outbound.open(peer, request).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = client else {

@@ -66,9 +66,9 @@ pub(super) fn pod(pod: &Object, id: &Id<'_>, loopback: bool) -> Result<Peer, Sta
     let port = if id.port.is_empty() {
         first.and_then(|port| u16::try_from(port).ok()).unwrap_or_else(|| default_port(id.tls))
     } else {
-        id.port
-            .parse()
-            .map_err(|_| StatusError::bad_request(format!("invalid pod request {:?}", format!("{}:{}", id.name, id.port))))?
+        id.port.parse().map_err(|_| {
+            StatusError::bad_request(format!("invalid pod request {:?}", format!("{}:{}", id.name, id.port)))
+        })?
     };
     let address = pod.text(&["status", "podIP"]);
     check_address(address, loopback)?;
@@ -105,7 +105,10 @@ pub(super) fn node_address(node: &Object) -> Result<(String, u16), StatusError> 
     let addresses = node.get(&["status", "addresses"]).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let of = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
     let host = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|kind| of(kind)).ok_or_else(|| {
-        StatusError::internal(format!("no preferred addresses found; known addresses: {}", Value::from(addresses.to_vec())))
+        StatusError::internal(format!(
+            "no preferred addresses found; known addresses: {}",
+            Value::from(addresses.to_vec())
+        ))
     })?;
     let port = node.integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(0);
     Ok((host.to_owned(), u16::try_from(port).unwrap_or(0)))
@@ -117,7 +120,8 @@ pub(super) fn node(node: &Object, id: &Id<'_>, loopback: bool) -> Result<Option<
     if id.port.is_empty() {
         return Ok(None);
     }
-    let port: u16 = id.port.parse().map_err(|_| StatusError::bad_request(format!("invalid node request {:?}", id.name)))?;
+    let port: u16 =
+        id.port.parse().map_err(|_| StatusError::bad_request(format!("invalid node request {:?}", id.name)))?;
     if port == agent {
         return Ok(None);
     }
@@ -149,9 +153,14 @@ mod tests {
 
     #[test]
     fn proxies_do_not_reach_into_this_machine() {
-        for (host, allowed) in
-            [("10.1.2.3", true), ("127.0.0.1", false), ("169.254.169.254", false), ("::1", false), ("", false), ("0.0.0.0", false)]
-        {
+        for (host, allowed) in [
+            ("10.1.2.3", true),
+            ("127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::1", false),
+            ("", false),
+            ("0.0.0.0", false),
+        ] {
             assert_eq!(check_address(host, false).is_ok(), allowed, "{host}");
         }
         assert!(check_address("127.0.0.1", true).is_ok());

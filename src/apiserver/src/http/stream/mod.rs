@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use barque_api::StatusError;
-use http::request::Parts;
 use http::Response;
+use http::request::Parts;
 
 use super::metrics::Subject;
 use super::path::{ResourcePath, Route};

@@ -10,9 +10,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri};
 use serde_json::json;
 
+use super::Upgradable;
 use super::forward::{Lease, forward};
 use super::locate::{self, Id};
-use super::Upgradable;
 use crate::auth::{Attributes, User};
 use crate::http::Api;
 use crate::http::path::ResourcePath;
