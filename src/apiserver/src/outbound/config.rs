@@ -78,6 +78,14 @@ impl ClientConfig {
         Ok(Self { peer: Peer { trust, ..Peer::at(location) }, path })
     }
 
+    /// The same with a further parameter in the URL.
+    #[must_use]
+    pub fn with_query(mut self, parameter: &str) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        self.path.push_str(&format!("{separator}{parameter}"));
+        self
+    }
+
     /// The URL as error messages show it.
     #[must_use]
     pub fn url(&self) -> String {

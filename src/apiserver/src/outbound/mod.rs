@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use barque_store::Store;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 pub use config::{ClientConfig, decode_bundle};
@@ -39,6 +41,7 @@ pub use error::OutboundError;
 pub use resolve::{HostPort, ServicePort, resolve};
 pub use tls::{ClientIdentity, Trust};
 
+use crate::pipeline::Converter;
 use connect::Connector;
 
 /// Peers whose connections are kept, at most; the one unused for longest goes.
@@ -49,6 +52,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const MAX_IDLE: usize = 25;
 /// Bytes of an answer to [`JsonCaller::post`], at most.
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
+/// How long a conversion webhook may take.
+const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an error's body that are shown.
 const SHOWN_ERROR_BYTES: usize = 1024;
 
@@ -264,6 +269,22 @@ impl JsonCaller for Outbound {
             let body = String::from_utf8_lossy(shown).trim().to_owned();
             Err(OutboundError::Status { code: answer.status().as_u16(), body })
         })
+    }
+}
+
+#[async_trait]
+impl Converter for Outbound {
+    async fn post(&self, client_config: &Value, body: &Value) -> Result<Value, String> {
+        let seconds = CONVERSION_TIMEOUT.as_secs();
+        let client = ClientConfig::parse(client_config)
+            .map_err(|error| error.to_string())?
+            .with_query(&format!("timeout={seconds}s"));
+        let posted = JsonCaller::post(self, &client, Bytes::from(body.to_string()), CONVERSION_TIMEOUT).await;
+        let answer = posted.map_err(|error| match error {
+            OutboundError::Status { .. } => error.to_string(),
+            other => format!("Post {:?}: {other}", client.url()),
+        })?;
+        serde_json::from_slice(&answer).map_err(|error| error.to_string())
     }
 }
 

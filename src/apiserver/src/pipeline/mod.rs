@@ -77,7 +77,7 @@ impl Pipeline {
         let admission = plugins::builtin(&parts);
         let outbound = Arc::new(Outbound::new(Arc::clone(&store)));
         let caller = Arc::clone(&outbound) as _;
-        let converter = Arc::new(custom::NoConverter);
+        let converter = Arc::clone(&outbound) as _;
         Self { store, catalog, converter, world, options, authorizer, admission, outbound, caller }
     }
 

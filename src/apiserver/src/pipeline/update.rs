@@ -107,7 +107,7 @@ impl Pipeline {
             }
         }
         if matches!(door, Door::Status | Door::Part(_)) {
-            (row.strategy.prepare_status)(&mut new, old, self.world.now());
+            (row.strategy.prepare_status)(&mut new, old, context.memo.now(&self.world));
         }
         meta::keep_system_fields(&mut new, old);
         if ownership == Ownership::Update {

@@ -67,10 +67,9 @@ impl Hook {
             // Validation keeps out what cannot be read; it selects nothing.
             Some(selector) => LabelSelector::from_json(selector).unwrap_or_else(|_| LabelSelector::nothing()),
         };
-        let client = ClientConfig::parse(&value["clientConfig"]).map(|mut client| {
-            let separator = if client.path.contains('?') { '&' } else { '?' };
-            client.path.push_str(&format!("{separator}timeout={seconds}s"));
-            Arc::new(client)
+        let client = ClientConfig::parse(&value["clientConfig"]).map(|client| {
+            // As a client of upstream's tells the other side how long it waits.
+            Arc::new(client.with_query(&format!("timeout={seconds}s")))
         });
         Self {
             configuration: configuration.to_owned(),
