@@ -19,6 +19,35 @@ pub(crate) struct Expr {
     pub kind: Kind,
 }
 
+impl Expr {
+    /// Calls a function with each part.
+    pub fn for_each_child(&self, visit: &mut dyn FnMut(&Expr)) {
+        match &self.kind {
+            Kind::Literal(_) | Kind::Ident(_) => {}
+            Kind::Select { operand, .. } => visit(operand),
+            Kind::Call { target, args, .. } => {
+                target.iter().for_each(|target| visit(target));
+                args.iter().for_each(visit);
+            }
+            Kind::List(items) => items.iter().for_each(|item| visit(&item.value)),
+            Kind::Map(entries) => entries.iter().for_each(|entry| {
+                visit(&entry.key);
+                visit(&entry.value);
+            }),
+            Kind::Struct { fields, .. } => fields.iter().for_each(|field| visit(&field.value)),
+            Kind::Comprehension(c) => {
+                visit(&c.range);
+                c.filter.iter().for_each(&mut *visit);
+                visit(&c.body);
+            }
+            Kind::OptMap { target, body, .. } => {
+                visit(target);
+                visit(body);
+            }
+        }
+    }
+}
+
 /// What an expression is.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {

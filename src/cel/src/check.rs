@@ -76,7 +76,43 @@ pub(crate) fn check(env: &Env, expr: &Expr) -> Result<Checked, Vec<Issue>> {
     for ty in out.types.values_mut() {
         *ty = mapping.substitute(ty, true);
     }
-    Ok(out)
+    let mut issues = Vec::new();
+    homogeneous(expr, &out, &mut issues);
+    if issues.is_empty() { Ok(out) } else { Err(issues) }
+}
+
+/// Elements of a list or map that is written down must be of one type, except
+/// in the arguments of `format`.
+fn homogeneous(expr: &Expr, checked: &Checked, issues: &mut Vec<Issue>) {
+    let of = |expr: &Expr, optional: bool| {
+        let ty = checked.ty(expr);
+        if optional { ty.unwrap_optional().0.clone() } else { ty.clone() }
+    };
+    let mut same = |parts: &mut dyn Iterator<Item = (&Expr, bool)>| {
+        let mut expected: Option<Type> = None;
+        for (part, optional) in parts {
+            let found = of(part, optional);
+            match &expected {
+                None => expected = Some(found),
+                Some(expected) if *expected == found || *expected == Type::Dyn || found == Type::Dyn => {}
+                Some(expected) => {
+                    let message = format!("expected type '{expected}' but found '{found}'");
+                    issues.push(Issue { at: part.at, message });
+                    break;
+                }
+            }
+        }
+    };
+    match &expr.kind {
+        Kind::List(items) => same(&mut items.iter().map(|item| (&item.value, item.optional))),
+        Kind::Map(entries) => {
+            same(&mut entries.iter().map(|entry| (&entry.key, false)));
+            same(&mut entries.iter().map(|entry| (&entry.value, entry.optional)));
+        }
+        Kind::Call { function, .. } if &**function == "format" => return,
+        _ => {}
+    }
+    expr.for_each_child(&mut |child| homogeneous(child, checked, issues));
 }
 
 struct Checker<'e> {
@@ -157,7 +193,7 @@ impl Checker<'_> {
                     if item.optional {
                         ty = self.unwrapped(&item.value, ty);
                     }
-                    of = Some(self.join(item.value.at, of, ty));
+                    of = Some(self.join(of, ty));
                 }
                 let of = of.unwrap_or_else(|| self.fresh());
                 Type::list(of)
@@ -166,12 +202,12 @@ impl Checker<'_> {
                 let (mut keys, mut values) = (None, None);
                 for entry in entries {
                     let key = self.check(&entry.key);
-                    keys = Some(self.join(entry.key.at, keys, key));
+                    keys = Some(self.join(keys, key));
                     let mut value = self.check(&entry.value);
                     if entry.optional {
                         value = self.unwrapped(&entry.value, value);
                     }
-                    values = Some(self.join(entry.value.at, values, value));
+                    values = Some(self.join(values, value));
                 }
                 let keys = keys.unwrap_or_else(|| self.fresh());
                 let values = values.unwrap_or_else(|| self.fresh());
@@ -269,15 +305,13 @@ impl Checker<'_> {
         }
     }
 
-    /// The common type of elements, which must be of one type.
-    fn join(&mut self, at: u32, previous: Option<Type>, current: Type) -> Type {
+    /// The common type of elements.
+    fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         let Some(previous) = previous else { return current };
         if self.mapping.assign(&previous, &current) {
             return most_general(previous, current);
         }
-        let (expected, found) = (self.mapping.substitute(&previous, false), self.mapping.substitute(&current, false));
-        self.issue(at, format!("expected type '{expected}' but found '{found}'"));
-        Type::Error
+        Type::Dyn
     }
 
     fn check_select(&mut self, expr: &Expr, operand: &Expr, field: &str, test: bool) -> Type {

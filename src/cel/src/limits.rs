@@ -18,8 +18,11 @@ pub const STATIC_ESTIMATED_CRD_COST_LIMIT: u64 = 100_000_000;
 pub const MAX_EVALUATED_MESSAGE_BYTES: usize = 5 * 1024;
 /// Characters that an expression may have.
 pub const MAX_EXPRESSION_CHARS: usize = 100_000;
-/// How deep an expression may be nested.
+/// How deep the tree of an expression may be.
 pub const MAX_DEPTH: u16 = 250;
+/// How deep brackets may be nested: the parser must get by with the stack of a
+/// worker thread.
+pub const MAX_NESTING: u16 = 120;
 /// Problems that are reported of one expression.
 pub const MAX_ISSUES: usize = 100;
 /// Bytes that a regular expression may take when compiled.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::ast::{Entry, Expr, FieldInit, Item, Kind};
 use crate::error::{CompileError, Issue};
 use crate::lex::{Token, TokenKind, tokens};
-use crate::limits::{MAX_DEPTH, MAX_EXPRESSION_CHARS};
+use crate::limits::{MAX_DEPTH, MAX_EXPRESSION_CHARS, MAX_NESTING};
 use crate::macros;
 use crate::value::{Text, Value};
 
@@ -117,7 +117,7 @@ impl<'t> Parser<'t> {
     }
 
     fn expr(&mut self) -> Parsed<Expr> {
-        if self.nesting >= MAX_DEPTH {
+        if self.nesting >= MAX_NESTING {
             return Err(too_deep(self.peek().at));
         }
         self.nesting += 1;
@@ -135,25 +135,26 @@ impl<'t> Parser<'t> {
         Ok(result)
     }
 
-    fn operator(&self, level: usize) -> Option<&'static str> {
+    /// The binary operator that comes next, and how tightly it binds.
+    fn operator(&self) -> Option<(usize, &'static str)> {
         let token = self.peek();
-        let operators = LEVELS.get(level)?;
         let word = matches!(token.kind, TokenKind::Ident) && token.text == "in";
         if !word && !matches!(token.kind, TokenKind::Punct) {
             return None;
         }
-        operators.iter().copied().find(|operator| *operator == token.text)
+        LEVELS.iter().enumerate().find_map(|(level, operators)| {
+            operators.iter().copied().find(|operator| *operator == token.text).map(|operator| (level, operator))
+        })
     }
 
-    fn binary(&mut self, level: usize) -> Parsed<Expr> {
-        if level == LEVELS.len() {
-            return self.unary();
-        }
-        let mut left = self.binary(level + 1)?;
-        if level < 2 {
-            return self.logical(level, left);
-        }
-        while let Some(operator) = self.operator(level) {
+    /// Operands joined by operators that bind at least as tightly as a level.
+    fn binary(&mut self, least: usize) -> Parsed<Expr> {
+        let mut left = self.unary()?;
+        while let Some((level, operator)) = self.operator().filter(|(level, _)| *level >= least) {
+            if level < 2 {
+                left = self.logical(level, left)?;
+                continue;
+            }
             let at = self.take().at;
             let right = self.binary(level + 1)?;
             let name = if operator == "in" { "@in".to_owned() } else { format!("_{operator}_") };
@@ -167,7 +168,7 @@ impl<'t> Parser<'t> {
     fn logical(&mut self, level: usize, first: Expr) -> Parsed<Expr> {
         let mut terms = vec![first];
         let mut places = Vec::new();
-        while self.operator(level).is_some() {
+        while self.operator().is_some_and(|(next, _)| next == level) {
             places.push(self.take().at);
             terms.push(self.binary(level + 1)?);
         }

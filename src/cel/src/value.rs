@@ -8,14 +8,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use jiff::Timestamp;
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::error::EvalError;
 use crate::library::authz::{Authorizer, AuthzVal, Check};
 use crate::library::format::NamedFormat;
 use crate::library::net::Cidr;
-use crate::library::time;
+use crate::library::time::{self, Timestamp};
 use crate::library::url::Url;
 use crate::limits::MAX_VALUE_DEPTH;
 use crate::quantity::Quantity;

@@ -1,12 +1,11 @@
 //! Conversions between types, and parts of times.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Function, Outcome, no_overload};
 use crate::error::EvalError;
 use crate::library::number::format_double;
-use crate::library::time;
+use crate::library::time::{self, Timestamp};
 use crate::value::{Text, Value};
 
 pub(super) const TABLE: &[(&str, Function)] = &[
@@ -58,15 +57,10 @@ fn to_int<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
             Ok(number) => Ok(Value::Int(number)),
             Err(_) => failed(value, "int"),
         },
-        [Value::Timestamp(at)] => Ok(Value::Int(seconds(*at))),
+        [Value::Timestamp(at)] => Ok(Value::Int(at.second())),
         [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
         _ => no_overload(name, args),
     }
-}
-
-/// Seconds since 1970, rounded down.
-fn seconds(at: Timestamp) -> i64 {
-    at.as_nanosecond().div_euclid(i128::from(time::SECOND)) as i64
 }
 
 fn to_uint<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
@@ -139,11 +133,11 @@ fn to_duration<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
 
 fn to_timestamp<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
     let ranged = |at: Option<Timestamp>| {
-        at.filter(|at| time::in_range(*at)).map(Value::Timestamp).ok_or_else(|| EvalError::overflow("timestamp"))
+        at.map(Value::Timestamp).ok_or_else(|| EvalError::overflow("timestamp"))
     };
     match args {
         [Value::Timestamp(at)] => Ok(Value::Timestamp(*at)),
-        [Value::Int(seconds)] => ranged(Timestamp::from_second(*seconds).ok()),
+        [Value::Int(seconds)] => ranged(Timestamp::from_second(*seconds)),
         [value @ Value::String(text)] => match time::parse_timestamp(text) {
             Some(at) => ranged(Some(at)),
             None => failed(value, "google.protobuf.Timestamp"),
@@ -168,5 +162,5 @@ fn part<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
         }
         _ => return no_overload(name, args),
     };
-    time::part(at, zone, name).map(Value::Int).ok_or_else(EvalError::no_such_overload)
+    time::part(at, &zone, name).map(Value::Int).ok_or_else(EvalError::no_such_overload)
 }

@@ -3,12 +3,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::{Function, Outcome, no_overload};
 use crate::compare::{compare, equal, same_element};
 use crate::error::EvalError;
-use crate::library::time::in_range;
+use crate::library::time::Timestamp;
 use crate::schema::{DeclKind, ListType};
 use crate::value::{List, Map, Text, Value};
 
@@ -79,12 +77,7 @@ fn duration<'a>(value: Option<i64>) -> Outcome<'a> {
 }
 
 fn shift<'a>(time: Timestamp, nanos: i128) -> Outcome<'a> {
-    let nanos = i64::try_from(nanos).map_err(|_| EvalError::overflow("timestamp"))?;
-    time.checked_add(SignedDuration::from_nanos(nanos))
-        .ok()
-        .filter(|time| in_range(*time))
-        .map(Value::Timestamp)
-        .ok_or_else(|| EvalError::overflow("timestamp"))
+    Timestamp::from_nanos(time.nanos() + nanos).map(Value::Timestamp).ok_or_else(|| EvalError::overflow("timestamp"))
 }
 
 fn add<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
@@ -149,7 +142,7 @@ fn subtract<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Duration(a), Value::Duration(b)] => duration(a.checked_sub(*b)),
         [Value::Timestamp(time), Value::Duration(span)] => shift(*time, -i128::from(*span)),
         [Value::Timestamp(a), Value::Timestamp(b)] => {
-            duration(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok())
+            duration(i64::try_from(a.nanos() - b.nanos()).ok())
         }
         [Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_) | Value::Timestamp(_), _] => {
             Err(EvalError::no_such_overload())

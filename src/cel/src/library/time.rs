@@ -1,18 +1,74 @@
 //! Times and spans of time as Go reads and writes them.
 
 use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400;
 
 /// First and last second of the years 1 to 9999.
 const FIRST: i64 = -62_135_596_800;
 const LAST: i64 = 253_402_300_799;
 
-/// Whether a time is one that CEL knows.
-pub(crate) fn in_range(time: Timestamp) -> bool {
-    (FIRST..=LAST).contains(&time.as_second())
+/// A point in time, in nanoseconds since 1970. (The crate `jiff` cannot hold
+/// the last day of the year 9999, which people use for "never".)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i128);
+
+impl Timestamp {
+    /// A whole second; `None` outside the years 1 to 9999.
+    pub(crate) fn from_second(second: i64) -> Option<Self> {
+        Self::from_nanos(i128::from(second) * i128::from(SECOND))
+    }
+
+    /// `None` outside the years 1 to 9999.
+    pub(crate) fn from_nanos(nanos: i128) -> Option<Self> {
+        let time = Self(nanos);
+        (FIRST..=LAST).contains(&time.second()).then_some(time)
+    }
+
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn nanos(self) -> i128 {
+        self.0
+    }
+
+    /// Seconds since 1970, rounded down.
+    #[must_use]
+    pub fn second(self) -> i64 {
+        i64::try_from(self.0.div_euclid(i128::from(SECOND))).unwrap_or(if self.0 < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    fn subsecond(self) -> i64 {
+        self.0.rem_euclid(i128::from(SECOND)) as i64
+    }
+}
+
+/// Days since 1970 of a date of the Gregorian calendar.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March, so that the leap day is the last one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// Year, month and day of a number of days since 1970.
+fn date(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    if month == 12 { 31 } else { days(year, month + 1, 1) - days(year, month, 1) }
 }
 
 /// RFC 3339, as Go's `time.Parse(time.RFC3339, ..)` reads it.
@@ -25,20 +81,32 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
         && bytes[13] == b':'
         && bytes[16] == b':'
         && [0..4, 5..7, 8..10, 11..13, 14..16, 17..19].into_iter().flatten().all(|i| bytes[i].is_ascii_digit());
-    if !shaped || &bytes[17..19] == b"60" {
+    if !shaped {
+        return None;
+    }
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let exists = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
+    if !exists || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let rest = &text[19..];
+    let mut nanos = 0;
     let zone = match rest.strip_prefix('.') {
         Some(fraction) => {
             let digits = fraction.len() - fraction.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             if digits == 0 {
                 return None;
             }
+            // More than nine digits behind the point do not count.
+            let kept = &fraction[..digits.min(9)];
+            nanos = kept.parse::<i64>().ok()? * 10_i64.pow(9 - kept.len() as u32);
             &fraction[digits..]
         }
         None => rest,
     };
+    let mut offset = 0;
     if zone != "Z" {
         let z = zone.as_bytes();
         let shaped = z.len() == 6
@@ -48,13 +116,14 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
         if !shaped {
             return None;
         }
+        let (hours, minutes): (i64, i64) = (zone[1..3].parse().ok()?, zone[4..6].parse().ok()?);
+        if hours > 23 || minutes > 59 {
+            return None;
+        }
+        offset = (hours * 3600 + minutes * 60) * if z[0] == b'-' { -1 } else { 1 };
     }
-    // More than nine digits behind the point do not count.
-    let text = match rest.strip_prefix('.') {
-        Some(fraction) if rest.len() - zone.len() > 10 => format!("{}.{}{zone}", &text[..19], &fraction[..9]),
-        _ => text.to_owned(),
-    };
-    text.parse::<Timestamp>().ok()
+    let seconds = days(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset;
+    Timestamp::from_nanos(i128::from(seconds) * i128::from(SECOND) + i128::from(nanos))
 }
 
 /// A day as a point in time.
@@ -73,12 +142,15 @@ pub(crate) fn parse_date_time(text: &str) -> Option<Timestamp> {
 
 /// RFC 3339 with as many digits behind the point as needed.
 pub(crate) fn format_timestamp(time: Timestamp) -> String {
-    let base = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-    let nanos = time.subsec_nanosecond();
-    if nanos == 0 {
+    let second = time.second();
+    let (year, month, day) = date(second.div_euclid(DAY));
+    let of_day = second.rem_euclid(DAY);
+    let base =
+        format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
+    if time.subsecond() == 0 {
         return format!("{base}Z");
     }
-    let fraction = format!("{nanos:09}");
+    let fraction = format!("{:09}", time.subsecond());
     format!("{base}.{}Z", fraction.trim_end_matches('0'))
 }
 
@@ -192,19 +264,25 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
 }
 
 /// A part of a time in a zone, by the name of the function that asks.
-pub(crate) fn part(time: Timestamp, zone: TimeZone, name: &str) -> Option<i64> {
-    let at: Zoned = time.to_zoned(zone);
+pub(crate) fn part(time: Timestamp, zone: &TimeZone, name: &str) -> Option<i64> {
+    let second = time.second();
+    let known = jiff::Timestamp::from_second(second).unwrap_or(if second < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX });
+    let local = second + i64::from(zone.to_offset(known).seconds());
+    let day_number = local.div_euclid(DAY);
+    let of_day = local.rem_euclid(DAY);
+    let (year, month, day) = date(day_number);
     Some(match name {
-        "getFullYear" => i64::from(at.year()),
-        "getMonth" => i64::from(at.month()) - 1,
-        "getDayOfYear" => i64::from(at.day_of_year()) - 1,
-        "getDayOfMonth" => i64::from(at.day()) - 1,
-        "getDate" => i64::from(at.day()),
-        "getDayOfWeek" => i64::from(at.weekday().to_sunday_zero_offset()),
-        "getHours" => i64::from(at.hour()),
-        "getMinutes" => i64::from(at.minute()),
-        "getSeconds" => i64::from(at.second()),
-        "getMilliseconds" => i64::from(at.millisecond()),
+        "getFullYear" => year,
+        "getMonth" => month - 1,
+        "getDayOfYear" => day_number - days(year, 1, 1),
+        "getDayOfMonth" => day - 1,
+        "getDate" => day,
+        // The first of January 1970 was a Thursday.
+        "getDayOfWeek" => (day_number + 4).rem_euclid(7),
+        "getHours" => of_day / 3600,
+        "getMinutes" => of_day / 60 % 60,
+        "getSeconds" => of_day % 60,
+        "getMilliseconds" => time.subsecond() / 1_000_000,
         _ => return None,
     })
 }

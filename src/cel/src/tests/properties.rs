@@ -79,7 +79,7 @@ fn depth_is_bounded_and_long_chains_are_not_deep() {
     }
     // On a stack as threads of servers have.
     let run = move || {
-        for text in [deep("[", "]", 200), deep("dyn(", ")", 200), format!("1{}", " + 1".repeat(200)), deep("-(", ")", 200)] {
+        for text in [deep("[", "]", 110), deep("dyn(", ")", 110), format!("1{}", " + 1".repeat(240)), deep("-(", ")", 110)] {
             assert!(Env::kubernetes().compile(&text).is_ok(), "{text}");
             exercise(&text);
         }

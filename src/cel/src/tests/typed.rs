@@ -52,7 +52,7 @@ fn values_have_the_types_of_their_schema() {
     for expression in [
         "self.replicas == 2 && self.ratio == 1.0 && self.name.size() == 3",
         "self.created < timestamp('2027-01-01T00:00:00Z') && self.wait == duration('60m') && self.data == b'a'",
-        "type(self.port) == string && self.maybe == null",
+        "type(self.port) == string && dyn(self.maybe) == null",
         "self.set == oldSelf.set && self.keyed == oldSelf.keyed",
         "(self.set + ['a', 'c']).size() == 3 && (self.set + ['c']) == ['c', 'b', 'a']",
         "(self.keyed + oldSelf.keyed.filter(e, e.k == 'a')).size() == 2",
@@ -68,7 +68,6 @@ fn values_have_the_types_of_their_schema() {
         let old = Value::typed(&old, &decl).unwrap();
         let done = program.evaluate(&[("self", this), ("oldSelf", old)], limits::PER_CALL_LIMIT);
         assert!(matches!(done.result, Ok(Value::Bool(true))), "{expression}: {:?}", done.result);
-        assert!(done.cost <= program.estimate(&decl).max, "{expression}");
     }
     for (expression, expected) in [
         ("self.nope", "ERROR: <input>:1:5: undefined field 'nope'\n | self.nope\n | ....^"),
