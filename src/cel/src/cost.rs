@@ -66,11 +66,30 @@ pub(crate) fn call(name: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -
         "check" => CHECK,
         "fieldSelector" | "labelSelector" => selector(size(1)),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP" | "isCIDR"
-        | "quantity" | "isQuantity" | "semver" | "isSemver" | "startsWith" | "endsWith" | "format" | "strings.quote" => {
-            scaled(size(0), PER_CHAR)
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver"
+        | "startsWith"
+        | "endsWith"
+        | "format"
+        | "strings.quote" => scaled(size(0), PER_CHAR),
+        "ip" => {
+            if matches!(kind(0), Some(Value::Cidr(_))) {
+                1
+            } else {
+                scaled(size(0), PER_CHAR)
+            }
         }
-        "ip" => if matches!(kind(0), Some(Value::Cidr(_))) { 1 } else { scaled(size(0), PER_CHAR) },
         "replace" | "split" | "ip.isCanonical" => scaled(size(0), 2.0 * PER_CHAR),
         "join" => scaled(result.map_or(1, Value::size), 2.0 * PER_CHAR),
         "find" | "findAll" | "matches" => regex_cost(size(0), size(1)),

@@ -312,7 +312,10 @@ mod tests {
         for (name, overloads) in functions() {
             assert!(!overloads.is_empty(), "{name}");
             for overload in overloads {
-                assert!(!overload.args.contains(&Type::Error) && overload.result != Type::Error, "{name}: {overload:?}");
+                assert!(
+                    !overload.args.contains(&Type::Error) && overload.result != Type::Error,
+                    "{name}: {overload:?}"
+                );
             }
             let built_in = matches!(*name, "_?_:_" | "_&&_" | "_||_" | "or" | "orValue");
             assert!(built_in || crate::functions::find(name).is_some(), "{name} is declared, but does nothing");

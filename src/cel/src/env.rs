@@ -58,10 +58,8 @@ impl Env {
     /// `authorizer.requestResource`.
     #[must_use]
     pub fn with_authorizer(self) -> Self {
-        self.variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer")).variable(
-            "authorizer.requestResource",
-            Type::Opaque("kubernetes.authorization.ResourceCheck"),
-        )
+        self.variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+            .variable("authorizer.requestResource", Type::Opaque("kubernetes.authorization.ResourceCheck"))
     }
 
     pub(crate) fn has_function(&self, name: &str) -> bool {

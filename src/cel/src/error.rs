@@ -91,10 +91,7 @@ impl EvalError {
     }
 
     pub(crate) fn cost_limit() -> Self {
-        Self {
-            kind: EvalErrorKind::CostLimit,
-            message: "operation cancelled: actual cost limit exceeded".to_owned(),
-        }
+        Self { kind: EvalErrorKind::CostLimit, message: "operation cancelled: actual cost limit exceeded".to_owned() }
     }
 
     pub(crate) fn overflow(what: &str) -> Self {

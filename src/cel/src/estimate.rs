@@ -100,8 +100,14 @@ struct Local {
 
 /// Estimates a checked expression.
 pub(crate) fn estimate(expr: &Expr, checked: &Checked, hints: &dyn SizeHints) -> Estimate {
-    let mut coster =
-        Coster { checked, hints, locals: Vec::new(), sizes: HashMap::new(), entries: HashMap::new(), paths: HashMap::new() };
+    let mut coster = Coster {
+        checked,
+        hints,
+        locals: Vec::new(),
+        sizes: HashMap::new(),
+        entries: HashMap::new(),
+        paths: HashMap::new(),
+    };
     coster.cost(expr)
 }
 
@@ -117,7 +123,9 @@ struct Coster<'c> {
 impl Coster<'_> {
     fn local(&self, expr: &Expr) -> Option<&Local> {
         match self.checked.name(expr) {
-            Some(Name::Local(name)) => self.locals.iter().rev().find(|(known, _)| known == name).map(|(_, local)| local),
+            Some(Name::Local(name)) => {
+                self.locals.iter().rev().find(|(known, _)| known == name).map(|(_, local)| local)
+            }
             _ => None,
         }
     }
@@ -375,13 +383,44 @@ impl Coster<'_> {
         let first = call.args.first();
         Some(match call.resolved.function {
             "check" => (Estimate::fixed(CHECK), None),
-            "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed" | "reason"
-            | "error" | "errored" | "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback"
-            | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named" | "sign" | "asInteger"
-            | "isInteger" | "asApproximateFloat" | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major"
-            | "minor" | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath" | "getQuery" => {
-                (Estimate::ONE, None)
-            }
+            "serviceAccount"
+            | "path"
+            | "group"
+            | "resource"
+            | "subresource"
+            | "namespace"
+            | "name"
+            | "allowed"
+            | "reason"
+            | "error"
+            | "errored"
+            | "masked"
+            | "prefixLength"
+            | "family"
+            | "isUnspecified"
+            | "isLoopback"
+            | "isLinkLocalMulticast"
+            | "isLinkLocalUnicast"
+            | "isGlobalUnicast"
+            | "format.named"
+            | "sign"
+            | "asInteger"
+            | "isInteger"
+            | "asApproximateFloat"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "major"
+            | "minor"
+            | "patch"
+            | "getScheme"
+            | "getHostname"
+            | "getHost"
+            | "getPort"
+            | "getEscapedPath"
+            | "getQuery" => (Estimate::ONE, None),
             "fieldSelector" | "labelSelector" => {
                 let length = self.size_or_unknown(first?);
                 let requirements = length.scaled(0.5).scaled((LIST + STRUCT) as f64);

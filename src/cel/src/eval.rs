@@ -122,8 +122,7 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn variable(&self, name: &str) -> Outcome<'a> {
-        (self.look_up)(name)
-            .unwrap_or_else(|| Err(EvalError::new(format!("no such attribute(s): {name}"))))
+        (self.look_up)(name).unwrap_or_else(|| Err(EvalError::new(format!("no such attribute(s): {name}"))))
     }
 
     fn index_value(&mut self, node: &'a Node) -> Outcome<'a> {
@@ -240,9 +239,10 @@ impl<'a> Machine<'a, '_> {
         match (optional, value) {
             (false, value) => Ok(Some(value)),
             (true, Value::Optional(inner)) => Ok(inner.map(|inner| (*inner).clone())),
-            (true, other) => {
-                Err(EvalError::new(format!("cannot initialize optional entry from non-optional value {}", other.type_name())))
-            }
+            (true, other) => Err(EvalError::new(format!(
+                "cannot initialize optional entry from non-optional value {}",
+                other.type_name()
+            ))),
         }
     }
 
@@ -455,7 +455,10 @@ impl<'a> Machine<'a, '_> {
 /// What a loop has so far.
 enum Accumulated<'a> {
     /// `all` is decided by false, `exists` by true.
-    Logic { decides: bool, outcome: Result<bool, EvalError> },
+    Logic {
+        decides: bool,
+        outcome: Result<bool, EvalError>,
+    },
     Count(u64),
     List(Vec<Value<'a>>),
     Map(BTreeMap<Key<'a>, Value<'a>>),
@@ -486,9 +489,7 @@ impl<'a> Accumulated<'a> {
 fn field<'a>(value: &Value<'a>, name: &str) -> Outcome<'a> {
     match value {
         Value::Map(map) => map.find(name).unwrap_or_else(|| Err(EvalError::no_such_key(name))),
-        Value::Object(object) => {
-            object.fields.get(name).cloned().ok_or_else(|| EvalError::no_such_key(name))
-        }
+        Value::Object(object) => object.fields.get(name).cloned().ok_or_else(|| EvalError::no_such_key(name)),
         _ => Err(EvalError::no_such_overload()),
     }
 }

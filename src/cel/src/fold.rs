@@ -10,7 +10,8 @@ use crate::plan::Node;
 use crate::value::{Key, Map, Value};
 
 /// Functions whose value for a constant is a constant.
-const CONVERSIONS: &[&str] = &["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"];
+const CONVERSIONS: &[&str] =
+    &["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"];
 
 /// A list, constant if all its elements are.
 pub(crate) fn list(items: Vec<(Node, bool)>) -> Node {

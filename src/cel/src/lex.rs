@@ -143,9 +143,7 @@ impl<'t> Lexer<'t> {
         }
         let text = self.advance(length);
         match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => {
-                Ok(Token { at, text, kind: TokenKind::Literal(Value::Double(number)) })
-            }
+            Ok(number) if number.is_finite() => Ok(Token { at, text, kind: TokenKind::Literal(Value::Double(number)) }),
             _ => Err(Self::issue(at, "invalid double literal")),
         }
     }

@@ -14,8 +14,27 @@ use crate::value::{Text, Value};
 
 /// Words that cannot be names.
 const RESERVED: &[&str] = &[
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-    "namespace", "null", "package", "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Binary operators by precedence, loosest first.
@@ -88,7 +107,10 @@ impl<'t> Parser<'t> {
 
     fn unexpected(&self, expecting: &str) -> Issue {
         let token = self.peek();
-        Issue { at: token.at, message: format!("Syntax error: mismatched input '{}' expecting {expecting}", token.text) }
+        Issue {
+            at: token.at,
+            message: format!("Syntax error: mismatched input '{}' expecting {expecting}", token.text),
+        }
     }
 
     /// Makes a node over its parts, unless it is too deep.
@@ -283,9 +305,7 @@ impl<'t> Parser<'t> {
     fn member_call(&mut self, at: u32, function: Arc<str>, target: Expr, args: Vec<Expr>) -> Parsed<Expr> {
         match macros::expand_member(self, at, &function, target, args)? {
             macros::Expansion::Done(expr) => Ok(*expr),
-            macros::Expansion::None(target, args) => {
-                self.node(at, Kind::Call { function, target: Some(target), args })
-            }
+            macros::Expansion::None(target, args) => self.node(at, Kind::Call { function, target: Some(target), args }),
         }
     }
 

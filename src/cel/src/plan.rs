@@ -124,12 +124,10 @@ impl Planner<'_> {
             Kind::Ident(_) => self.name(expr),
             Kind::Select { operand, field, test } => self.select(expr, operand, field, *test),
             Kind::Call { target, args, .. } => self.call(expr, target.as_deref(), args),
-            Kind::List(items) => {
-                fold::list(items.iter().map(|item| (self.node(&item.value), item.optional)).collect())
+            Kind::List(items) => fold::list(items.iter().map(|item| (self.node(&item.value), item.optional)).collect()),
+            Kind::Map(entries) => {
+                fold::map(entries.iter().map(|e| (self.node(&e.key), self.node(&e.value), e.optional)).collect())
             }
-            Kind::Map(entries) => fold::map(
-                entries.iter().map(|e| (self.node(&e.key), self.node(&e.value), e.optional)).collect(),
-            ),
             Kind::Struct { name, fields } => {
                 let fields = fields.iter().map(|f| (Arc::clone(&f.name), self.node(&f.value), f.optional)).collect();
                 let name = name.strip_prefix('.').map_or_else(|| Arc::clone(name), Arc::from);
@@ -281,11 +279,11 @@ impl Node {
             Self::InConst(node, _) | Self::Matches(node, ..) => node.mentions(variable),
             Self::And(a, b) | Self::Or(a, b) => a.mentions(variable) || b.mentions(variable),
             Self::Alternative { first, second, .. } => first.mentions(variable) || second.mentions(variable),
-            Self::Cond(parts) => {
-                parts.0.mentions(variable) || parts.1.mentions(variable) || parts.2.mentions(variable)
-            }
+            Self::Cond(parts) => parts.0.mentions(variable) || parts.1.mentions(variable) || parts.2.mentions(variable),
             Self::List(items) => items.iter().any(|(item, _)| item.mentions(variable)),
-            Self::Map(entries) => entries.iter().any(|(key, value, _)| key.mentions(variable) || value.mentions(variable)),
+            Self::Map(entries) => {
+                entries.iter().any(|(key, value, _)| key.mentions(variable) || value.mentions(variable))
+            }
             Self::Struct(_, fields) => fields.iter().any(|(_, value, _)| value.mentions(variable)),
             Self::Loop(l) => {
                 l.range.mentions(variable)

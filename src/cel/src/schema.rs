@@ -243,9 +243,7 @@ impl Builder {
         let text = |name: &str| schema.get(name).and_then(Json::as_str).unwrap_or_default();
         let limit = |name: &str| schema.get(name).and_then(Json::as_i64).map(|limit| limit.max(0) as u64);
         let nullable = flag("nullable");
-        let sized = |kind, min_size, max| {
-            Some(DeclType { kind, nullable, max_elements: Some(max), min_size })
-        };
+        let sized = |kind, min_size, max| Some(DeclType { kind, nullable, max_elements: Some(max), min_size });
         let longest = MAX_REQUEST_BYTES - 2;
         if flag("x-kubernetes-int-or-string") {
             let max = limit("maxLength").map_or(longest, |max| max.saturating_mul(4));

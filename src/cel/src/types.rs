@@ -126,9 +126,9 @@ impl Type {
 impl PartialEq for Type {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::List(a), Self::List(b)) | (Self::Optional(a), Self::Optional(b)) | (Self::Type(a), Self::Type(b)) => {
-                a == b
-            }
+            (Self::List(a), Self::List(b))
+            | (Self::Optional(a), Self::Optional(b))
+            | (Self::Type(a), Self::Type(b)) => a == b,
             (Self::Map(ak, av), Self::Map(bk, bv)) => ak == bk && av == bv,
             (Self::Object(a), Self::Object(b)) => a.name() == b.name(),
             (Self::Opaque(a), Self::Opaque(b)) => a == b,
@@ -211,9 +211,10 @@ impl Mapping {
             return true;
         }
         match (from, to) {
-            (Type::Null, Type::Null | Type::Object(_) | Type::Opaque(_) | Type::Timestamp | Type::Duration | Type::Optional(_)) => {
-                true
-            }
+            (
+                Type::Null,
+                Type::Null | Type::Object(_) | Type::Opaque(_) | Type::Timestamp | Type::Duration | Type::Optional(_),
+            ) => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.fits(a, b),
             (Type::Map(ak, av), Type::Map(bk, bv)) => self.fits(ak, bk) && self.fits(av, bv),
             (Type::Type(_), Type::Type(_)) => true,

@@ -257,7 +257,8 @@ impl<'a> Value<'a> {
     /// # Errors
     /// When the value itself is not of the declared type.
     pub fn typed(json: &'a Json, decl: &'a DeclType) -> Result<Self, EvalError> {
-        let wrong = |expected: &str| EvalError::new(format!("invalid data, expected {expected}, got {}", go_name(json)));
+        let wrong =
+            |expected: &str| EvalError::new(format!("invalid data, expected {expected}, got {}", go_name(json)));
         if json.is_null() && !matches!(decl.kind, DeclKind::Dyn) {
             return if decl.nullable {
                 Ok(Self::Null)
@@ -309,7 +310,9 @@ impl<'a> Value<'a> {
             (DeclKind::List { .. }, _) => {
                 return Err(EvalError::new("invalid data, expected an array for the provided schema with type=array"));
             }
-            (DeclKind::Map { .. } | DeclKind::Object { .. }, Json::Object(map)) => Self::Map(Map::Json(map, Some(decl))),
+            (DeclKind::Map { .. } | DeclKind::Object { .. }, Json::Object(map)) => {
+                Self::Map(Map::Json(map, Some(decl)))
+            }
             (DeclKind::Map { .. } | DeclKind::Object { .. }, _) => {
                 return Err(EvalError::new("invalid data, expected a map for the provided schema with type=object"));
             }

@@ -132,9 +132,7 @@ fn to_duration<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn to_timestamp<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
-    let ranged = |at: Option<Timestamp>| {
-        at.map(Value::Timestamp).ok_or_else(|| EvalError::overflow("timestamp"))
-    };
+    let ranged = |at: Option<Timestamp>| at.map(Value::Timestamp).ok_or_else(|| EvalError::overflow("timestamp"));
     match args {
         [Value::Timestamp(at)] => Ok(Value::Timestamp(*at)),
         [Value::Int(seconds)] => ranged(Timestamp::from_second(*seconds)),

@@ -61,7 +61,9 @@ pub(super) fn format<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
             'x' => hex(&value, false)?,
             'X' => hex(&value, true)?,
             'o' => octal(&value)?,
-            other => return failed(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"")),
+            other => {
+                return failed(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\""));
+            }
         };
         out.push_str(&text);
     }
@@ -116,7 +118,9 @@ fn decimal(value: &Value<'_>) -> Result<String, EvalError> {
         Value::Int(value) => Ok(value.to_string()),
         Value::Uint(value) => Ok(value.to_string()),
         Value::Double(value) if value.is_nan() => Ok("NaN".to_owned()),
-        Value::Double(value) if value.is_infinite() => Ok(if *value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()),
+        Value::Double(value) if value.is_infinite() => {
+            Ok(if *value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned())
+        }
         other => failed(format!(
             "error during formatting: decimal clause can only be used on integers, was given {}",
             other.type_name()

@@ -141,9 +141,7 @@ fn subtract<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Double(a), Value::Double(b)] => Ok(Value::Double(a - b)),
         [Value::Duration(a), Value::Duration(b)] => duration(a.checked_sub(*b)),
         [Value::Timestamp(time), Value::Duration(span)] => shift(*time, -i128::from(*span)),
-        [Value::Timestamp(a), Value::Timestamp(b)] => {
-            duration(i64::try_from(a.nanos() - b.nanos()).ok())
-        }
+        [Value::Timestamp(a), Value::Timestamp(b)] => duration(i64::try_from(a.nanos() - b.nanos()).ok()),
         [Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_) | Value::Timestamp(_), _] => {
             Err(EvalError::no_such_overload())
         }

@@ -37,7 +37,12 @@ fn of_non_zero<'a>(_: &str, args: &[Value<'a>]) -> Outcome<'a> {
 
 fn is_zero(value: &Value<'_>) -> bool {
     match value {
-        Value::Null | Value::Bool(false) | Value::Int(0) | Value::Uint(0) | Value::Duration(0) | Value::Optional(None) => true,
+        Value::Null
+        | Value::Bool(false)
+        | Value::Int(0)
+        | Value::Uint(0)
+        | Value::Duration(0)
+        | Value::Optional(None) => true,
         Value::Double(value) => *value == 0.0,
         Value::String(text) => text.is_empty(),
         Value::Bytes(bytes) => bytes.is_empty(),
@@ -90,12 +95,10 @@ fn select<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
             Some(value) => Ok(some(value?)),
             None => Ok(Value::Optional(None)),
         },
-        Value::Object(object) => {
-            Ok(match key.as_str().and_then(|key| object.fields.get(key)) {
-                Some(value) => some(value.clone()),
-                None => Value::Optional(None),
-            })
-        }
+        Value::Object(object) => Ok(match key.as_str().and_then(|key| object.fields.get(key)) {
+            Some(value) => some(value.clone()),
+            None => Value::Optional(None),
+        }),
         _ => Err(EvalError::no_such_overload()),
     }
 }

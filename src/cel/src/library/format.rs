@@ -4,8 +4,8 @@
 
 use std::sync::OnceLock;
 
-use base64::Engine as _;
 use ::regex::Regex;
+use base64::Engine as _;
 
 use super::{regex, time};
 use crate::library::url::Url;

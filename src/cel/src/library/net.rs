@@ -18,8 +18,11 @@ pub(crate) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     if text.contains('%') {
         return Err(format!("IP address {text:?} with zone value is not allowed"));
     }
-    let address: IpAddr =
-        text.parse().map_err(|_| format!("IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"))?;
+    let address: IpAddr = text.parse().map_err(|_| {
+        format!(
+            "IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
+        )
+    })?;
     if let IpAddr::V6(address) = address
         && address.to_ipv4_mapped().is_some()
     {
@@ -31,8 +34,9 @@ pub(crate) fn parse_ip(text: &str) -> Result<IpAddr, String> {
 impl Cidr {
     /// Reads a network.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let failed =
-            |why: &str| format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}");
+        let failed = |why: &str| {
+            format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}")
+        };
         let (address, prefix) = text.split_once('/').ok_or_else(|| failed("no '/'"))?;
         if address.contains('%') {
             return Err(failed("IPv6 zones cannot be present in a prefix"));
@@ -46,7 +50,8 @@ impl Cidr {
         let plain = !prefix.is_empty()
             && prefix.chars().all(|c| c.is_ascii_digit())
             && (prefix.len() == 1 || !prefix.starts_with('0'));
-        let prefix: u8 = if plain { prefix.parse().ok() } else { None }.ok_or_else(|| failed("bad bits after slash"))?;
+        let prefix: u8 =
+            if plain { prefix.parse().ok() } else { None }.ok_or_else(|| failed("bad bits after slash"))?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         if prefix > bits {
             return Err(failed("prefix length out of range"));

@@ -145,7 +145,9 @@ fn translate(pattern: &str) -> Result<String, String> {
 
 /// Whether `{2}`, `{2,}` or `{2,3}` stands here.
 fn is_repetition(text: &str) -> bool {
-    let Some(inside) = text[1..].split('}').next().filter(|inside| inside.len() + 2 <= text.len()) else { return false };
+    let Some(inside) = text[1..].split('}').next().filter(|inside| inside.len() + 2 <= text.len()) else {
+        return false;
+    };
     let (low, high) = inside.split_once(',').unwrap_or((inside, ""));
     !low.is_empty() && low.chars().chain(high.chars()).all(|c| c.is_ascii_digit())
 }

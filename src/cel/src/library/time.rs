@@ -145,8 +145,7 @@ pub(crate) fn format_timestamp(time: Timestamp) -> String {
     let second = time.second();
     let (year, month, day) = date(second.div_euclid(DAY));
     let of_day = second.rem_euclid(DAY);
-    let base =
-        format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
+    let base = format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
     if time.subsecond() == 0 {
         return format!("{base}Z");
     }
@@ -155,16 +154,8 @@ pub(crate) fn format_timestamp(time: Timestamp) -> String {
 }
 
 /// Units of Go's durations, in nanoseconds.
-const UNITS: &[(&str, f64)] = &[
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
-];
+const UNITS: &[(&str, f64)] =
+    &[("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 
 /// As Go's `time.ParseDuration`.
 pub(crate) fn parse_duration(text: &str) -> Option<i64> {
@@ -266,7 +257,11 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
 /// A part of a time in a zone, by the name of the function that asks.
 pub(crate) fn part(time: Timestamp, zone: &TimeZone, name: &str) -> Option<i64> {
     let second = time.second();
-    let known = jiff::Timestamp::from_second(second).unwrap_or(if second < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX });
+    let known = jiff::Timestamp::from_second(second).unwrap_or(if second < 0 {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    });
     let local = second + i64::from(zone.to_offset(known).seconds());
     let day_number = local.div_euclid(DAY);
     let of_day = local.rem_euclid(DAY);

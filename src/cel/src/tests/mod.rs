@@ -114,7 +114,10 @@ fn literals_and_operators() {
         ("{'a': 1}['b']", "no such key: b"),
         ("{'a': 1}.b", "no such key: b"),
         ("dyn('a') + 1", "no such overload"),
-        ("dyn('a').size(1)", "ERROR: <input>:1:14: found no matching overload for 'size' applied to 'dyn.(int)'\n | dyn('a').size(1)\n | .............^"),
+        (
+            "dyn('a').size(1)",
+            "ERROR: <input>:1:14: found no matching overload for 'size' applied to 'dyn.(int)'\n | dyn('a').size(1)\n | .............^",
+        ),
         ("int('x')", "type conversion error from 'string' to 'int'"),
         ("(1 / 0 > 0) || false", "division by zero"),
         ("dyn(1) ? 1 : 2", "no such overload"),
@@ -175,8 +178,10 @@ fn strings() {
         ("'tacocat'.substring(0, 4)", json!("taco")),
         ("'  a\\t'.trim()", json!("a")),
         (r#"strings.quote('a"b\n')"#, json!("\"a\\\"b\\n\"")),
-        ("'%s is %d, %.2f, %x, %b, %o, %X, %e%%'.format(['a', 5, 1.005, 255, 5, 8, 'k', 1234.5])",
-            json!("a is 5, 1.00, ff, 101, 10, 6B, 1.234500e+03%")),
+        (
+            "'%s is %d, %.2f, %x, %b, %o, %X, %e%%'.format(['a', 5, 1.005, 255, 5, 8, 'k', 1234.5])",
+            json!("a is 5, 1.00, ff, 101, 10, 6B, 1.234500e+03%"),
+        ),
         ("'%s'.format([[1, 'a', {'k': true}]])", json!("[1, a, {k: true}]")),
         ("'abc 123 def 456'.find('[0-9]+')", json!("123")),
         ("'123 abc 456'.findAll('[0-9]+')", json!(["123", "456"])),
@@ -188,7 +193,10 @@ fn strings() {
     ]);
     fails(&[
         ("'a'.charAt(5)", "index out of range: 5"),
-        ("'%d'.format(['a'])", "error during formatting: decimal clause can only be used on integers, was given string"),
+        (
+            "'%d'.format(['a'])",
+            "error during formatting: decimal clause can only be used on integers, was given string",
+        ),
         ("'a'.matches('(')", "ERROR: <input>:1:13: invalid matches argument\n | 'a'.matches('(')\n | ............^"),
     ]);
 }
@@ -241,8 +249,10 @@ fn libraries_of_kubernetes() {
     ]);
     fails(&[
         ("ip('x')", "IP Address \"x\" parse error during conversion from string: ParseAddr(\"x\"): unable to parse IP"),
-        ("[1][?0].optMap(v, v).value() + quantity('x').sign()",
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+        (
+            "[1][?0].optMap(v, v).value() + quantity('x').sign()",
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
         ("[dyn(1)].filter(i, false).map(i, int(i)).min()", "min called on empty list"),
     ]);
 }
@@ -252,18 +262,42 @@ fn types_are_checked_in_upstreams_words() {
     fails(&[
         ("y.a", "ERROR: <input>:1:1: undeclared reference to 'y' (in container '')\n | y.a\n | ^"),
         ("foo(1)", "ERROR: <input>:1:4: undeclared reference to 'foo' (in container '')\n | foo(1)\n | ...^"),
-        ("1 + 'a'", "ERROR: <input>:1:3: found no matching overload for '_+_' applied to '(int, string)'\n | 1 + 'a'\n | ..^"),
-        ("1 == 'a'", "ERROR: <input>:1:3: found no matching overload for '_==_' applied to '(int, string)'\n | 1 == 'a'\n | ..^"),
+        (
+            "1 + 'a'",
+            "ERROR: <input>:1:3: found no matching overload for '_+_' applied to '(int, string)'\n | 1 + 'a'\n | ..^",
+        ),
+        (
+            "1 == 'a'",
+            "ERROR: <input>:1:3: found no matching overload for '_==_' applied to '(int, string)'\n | 1 == 'a'\n | ..^",
+        ),
         ("[1, 'a']", "ERROR: <input>:1:5: expected type 'int' but found 'string'\n | [1, 'a']\n | ....^"),
         ("'a'.b", "ERROR: <input>:1:4: type 'string' does not support field selection\n | 'a'.b\n | ...^"),
-        ("[1].all(i, i)", "ERROR: <input>:1:8: found no matching overload for '_&&_' applied to '(bool, int)'\n | [1].all(i, i)\n | .......^"),
-        ("1.all(i, true)", "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)\n | 1.all(i, true)\n | ^"),
+        (
+            "[1].all(i, i)",
+            "ERROR: <input>:1:8: found no matching overload for '_&&_' applied to '(bool, int)'\n | [1].all(i, i)\n | .......^",
+        ),
+        (
+            "1.all(i, true)",
+            "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)\n | 1.all(i, true)\n | ^",
+        ),
         ("has(x)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(x)\n | ....^"),
-        ("[1].all(a.b, true)", "ERROR: <input>:1:10: argument must be a simple name\n | [1].all(a.b, true)\n | .........^"),
+        (
+            "[1].all(a.b, true)",
+            "ERROR: <input>:1:10: argument must be a simple name\n | [1].all(a.b, true)\n | .........^",
+        ),
         ("if", "ERROR: <input>:1:1: reserved identifier: if\n | if\n | ^"),
-        ("a +\n b", "ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a +\n | ^\nERROR: <input>:2:2: undeclared reference to 'b' (in container '')\n |  b\n | .^"),
-        ("cel.bind(a, 1, a)", "ERROR: <input>:1:1: undeclared reference to 'cel' (in container '')\n | cel.bind(a, 1, a)\n | ^\nERROR: <input>:1:9: undeclared reference to 'bind' (in container '')\n | cel.bind(a, 1, a)\n | ........^\nERROR: <input>:1:10: undeclared reference to 'a' (in container '')\n | cel.bind(a, 1, a)\n | .........^\nERROR: <input>:1:16: undeclared reference to 'a' (in container '')\n | cel.bind(a, 1, a)\n | ...............^"),
-        ("1 +", "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | 1 +\n | ...^"),
+        (
+            "a +\n b",
+            "ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a +\n | ^\nERROR: <input>:2:2: undeclared reference to 'b' (in container '')\n |  b\n | .^",
+        ),
+        (
+            "cel.bind(a, 1, a)",
+            "ERROR: <input>:1:1: undeclared reference to 'cel' (in container '')\n | cel.bind(a, 1, a)\n | ^\nERROR: <input>:1:9: undeclared reference to 'bind' (in container '')\n | cel.bind(a, 1, a)\n | ........^\nERROR: <input>:1:10: undeclared reference to 'a' (in container '')\n | cel.bind(a, 1, a)\n | .........^\nERROR: <input>:1:16: undeclared reference to 'a' (in container '')\n | cel.bind(a, 1, a)\n | ...............^",
+        ),
+        (
+            "1 +",
+            "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | 1 +\n | ...^",
+        ),
         ("'ab", "ERROR: <input>:1:1: Syntax error: token recognition error at: ''ab'\n | 'ab\n | ^"),
     ]);
 }

@@ -24,12 +24,76 @@ fn exercise(text: &str) {
 }
 
 const WORDS: &[&str] = &[
-    "x", ".a", ".t", "[0]", "[?1]", ".?b", "(", ")", "[", "]", "{", "}", ",", ":", "?", " + ", " - ", " * ", " / ", " % ",
-    " == ", " < ", " in ", " && ", " || ", "!", "-", "1", "2u", "1.5", "'s'", "b'z'", "true", "null", ".map(v, ", ".all(v, ",
-    ".filter(k, ", ".exists(i, v, ", ".transformMap(k, v, ", "v", "has(", "size(", "string(", "int(", "dyn(", "timestamp(",
-    "duration('1h')", ".matches(", ".split('')", ".format([", "optional.of(", "optional.none()", ".orValue(", ".optMap(v, ",
-    "quantity('1Gi')", "ip('::1')", "cidr('1.0.0.0/8')", "url('/a')", "semver('1.2.3')", "Object{a: ", "type(", ".size()",
-    ".getHours()", ".substring(1)", ".sum()", ".isSorted()", ".indexOf(", ".join()", ".replace('', 'xx')", "9223372036854775807",
+    "x",
+    ".a",
+    ".t",
+    "[0]",
+    "[?1]",
+    ".?b",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    "?",
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " % ",
+    " == ",
+    " < ",
+    " in ",
+    " && ",
+    " || ",
+    "!",
+    "-",
+    "1",
+    "2u",
+    "1.5",
+    "'s'",
+    "b'z'",
+    "true",
+    "null",
+    ".map(v, ",
+    ".all(v, ",
+    ".filter(k, ",
+    ".exists(i, v, ",
+    ".transformMap(k, v, ",
+    "v",
+    "has(",
+    "size(",
+    "string(",
+    "int(",
+    "dyn(",
+    "timestamp(",
+    "duration('1h')",
+    ".matches(",
+    ".split('')",
+    ".format([",
+    "optional.of(",
+    "optional.none()",
+    ".orValue(",
+    ".optMap(v, ",
+    "quantity('1Gi')",
+    "ip('::1')",
+    "cidr('1.0.0.0/8')",
+    "url('/a')",
+    "semver('1.2.3')",
+    "Object{a: ",
+    "type(",
+    ".size()",
+    ".getHours()",
+    ".substring(1)",
+    ".sum()",
+    ".isSorted()",
+    ".indexOf(",
+    ".join()",
+    ".replace('', 'xx')",
+    "9223372036854775807",
 ];
 
 proptest! {
@@ -79,7 +143,9 @@ fn depth_is_bounded_and_long_chains_are_not_deep() {
     }
     // On a stack as threads of servers have.
     let run = move || {
-        for text in [deep("[", "]", 110), deep("dyn(", ")", 110), format!("1{}", " + 1".repeat(240)), deep("-(", ")", 110)] {
+        for text in
+            [deep("[", "]", 110), deep("dyn(", ")", 110), format!("1{}", " + 1".repeat(240)), deep("-(", ")", 110)]
+        {
             assert!(Env::kubernetes().compile(&text).is_ok(), "{text}");
             exercise(&text);
         }

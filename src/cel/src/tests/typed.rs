@@ -72,7 +72,10 @@ fn values_have_the_types_of_their_schema() {
     for (expression, expected) in [
         ("self.nope", "ERROR: <input>:1:5: undefined field 'nope'\n | self.nope\n | ....^"),
         ("self.any", "ERROR: <input>:1:5: undefined field 'any'\n | self.any\n | ....^"),
-        ("self.replicas == 'a'", "ERROR: <input>:1:15: found no matching overload for '_==_' applied to '(int, string)'\n | self.replicas == 'a'\n | ..............^"),
+        (
+            "self.replicas == 'a'",
+            "ERROR: <input>:1:15: found no matching overload for '_==_' applied to '(int, string)'\n | self.replicas == 'a'\n | ..............^",
+        ),
     ] {
         assert_eq!(env(&decl).compile(expression).unwrap_err().to_string(), expected);
     }
