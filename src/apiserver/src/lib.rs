@@ -30,6 +30,6 @@ pub use barque_api::patch::PatchType as PatchKind;
 pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, serve};
 pub use options::{PipelineOptions, ServerOptions};
 pub use pipeline::{
-    ApiService, Consistency, Converter, DeleteOptions, Door, FieldValidation, Patch, Pipeline, Propagation,
-    RequestContext, Target, Written, is_stale_term,
+    ApiService, Consistency, Converter, DeleteOptions, Door, FieldValidation, MasterIdentity, Patch, Pipeline,
+    Propagation, RequestContext, Target, Written, is_stale_term,
 };

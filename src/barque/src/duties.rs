@@ -26,6 +26,10 @@ pub const NAMES: &[&str] = &[
     "ttl-after-events",
     "endpointslice",
     "customresourcedefinition",
+    "apiserver-endpoints",
+    "resourcequota",
+    "persistentvolumeclaim-protection",
+    "persistentvolume-protection",
     "sessions",
 ];
 

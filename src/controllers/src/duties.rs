@@ -8,6 +8,7 @@ use barque_api::Registry;
 use barque_runtime::{Controller, Duty, DutyContext, Liveness, run_controller};
 use futures::future::join_all;
 
+use crate::api_endpoints::{ApiEndpoints, LiveMasters};
 use crate::crd::DefinitionController;
 use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;
@@ -18,7 +19,9 @@ use crate::indexes::Indexes;
 use crate::namespace::NamespaceController;
 use crate::node::{NodeLifecycleController, NodeLifecycleOptions, TaintEvictionController};
 use crate::podgc::{PodGarbageCollector, PodGcOptions};
+use crate::protection::{ClaimProtection, VolumeProtection};
 use crate::replicaset::ReplicaSetController;
+use crate::resourcequota::QuotaController;
 use crate::root_ca::RootCaController;
 use crate::serviceaccount::ServiceAccountController;
 
@@ -40,6 +43,9 @@ pub struct Options {
     pub pod_gc: PodGcOptions,
     /// How long Event objects are kept after their last write.
     pub event_ttl: Duration,
+    /// Which masters are connected; they become the endpoints of the API's
+    /// Service.
+    pub live_masters: LiveMasters,
 }
 
 impl Options {
@@ -55,6 +61,7 @@ impl Options {
             nodes: NodeLifecycleOptions::default(),
             pod_gc: PodGcOptions::default(),
             event_ttl: Duration::from_hours(1),
+            live_masters: Arc::new(Vec::new),
         }
     }
 }
@@ -84,7 +91,9 @@ impl Duty for ControllerDuty {
 /// All controllers: `deployment`, `replicaset`, `garbagecollector`,
 /// `namespace`, `serviceaccount`, `root-ca-cert-publisher`, `podgc`,
 /// `disruption`, `nodelifecycle` (with taint eviction), `ttl-after-events`,
-/// `endpointslice` and `customresourcedefinition`.
+/// `endpointslice`, `customresourcedefinition`, `apiserver-endpoints`,
+/// `resourcequota`, `persistentvolumeclaim-protection` and
+/// `persistentvolume-protection`.
 #[must_use]
 pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     let indexes = Arc::new(Indexes::default());
@@ -132,6 +141,13 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     }
     add("endpointslice", Box::new(|| vec![Arc::new(EndpointSliceController)]));
     add("customresourcedefinition", Box::new(|| vec![Arc::new(DefinitionController)]));
+    {
+        let live = options.live_masters;
+        add("apiserver-endpoints", Box::new(move || vec![Arc::new(ApiEndpoints::new(Arc::clone(&live)))]));
+    }
+    add("resourcequota", Box::new(|| vec![Arc::new(QuotaController::default())]));
+    add("persistentvolumeclaim-protection", Box::new(|| vec![Arc::new(ClaimProtection)]));
+    add("persistentvolume-protection", Box::new(|| vec![Arc::new(VolumeProtection)]));
     duties
 }
 
@@ -231,7 +247,11 @@ mod tests {
                 "nodelifecycle",
                 "ttl-after-events",
                 "endpointslice",
-                "customresourcedefinition"
+                "customresourcedefinition",
+                "apiserver-endpoints",
+                "resourcequota",
+                "persistentvolumeclaim-protection",
+                "persistentvolume-protection",
             ]
         );
     }

@@ -6,6 +6,7 @@
 //! texts are those of upstream's kube-controller-manager, whose controller
 //! names are the names of the duties.
 
+mod api_endpoints;
 mod clock;
 #[cfg(test)]
 mod crash_tests;
@@ -24,12 +25,15 @@ mod owners;
 mod patch;
 mod podgc;
 mod pods;
+mod protection;
 mod replicaset;
+mod resourcequota;
 mod root_ca;
 mod serviceaccount;
 #[cfg(test)]
 mod testing;
 
+pub use api_endpoints::LiveMasters;
 pub use duties::{Options, RegistrySource, duties};
 pub use namespace::SYSTEM_NAMESPACES;
 pub use node::NodeLifecycleOptions;

@@ -166,4 +166,32 @@ impl super::Pipeline {
         }
         Ok(admitted)
     }
+
+    /// Asks the plugins about what is created under an object: a Binding, an
+    /// Eviction, a request for a token.
+    ///
+    /// # Errors
+    /// The answer to the client.
+    pub(crate) fn admit_part(
+        &self,
+        context: &RequestContext,
+        target: &Target,
+        subresource: &str,
+        snapshot: &Snapshot,
+        body: &mut Object,
+        notes: &Notes,
+    ) -> Result<Admitted, StatusError> {
+        let request = AdmissionRequest {
+            operation: Operation::Create,
+            target,
+            subresource,
+            old: None,
+            context,
+            snapshot,
+            deletion: None,
+            notes,
+        };
+        self.mutate(&request, body)?;
+        self.admit(&request, body)
+    }
 }

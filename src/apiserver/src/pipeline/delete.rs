@@ -15,7 +15,8 @@ use serde_json::json;
 
 use super::execute::{Plan, Planned};
 use super::{
-    AdmissionRequest, DeleteOptions, Notes, Operation, Pipeline, Propagation, RequestContext, Target, Written, services,
+    AdmissionRequest, Admitted, DeleteOptions, Notes, Operation, Pipeline, Propagation, RequestContext, Target,
+    Written, services,
 };
 
 /// Finalizer of foreground deletion.
@@ -113,18 +114,32 @@ impl Pipeline {
             notes: &notes,
         };
         self.mutate(&request, &mut Object::clone(old))?;
+        let admitted = self.admit(&request, old)?;
+        self.plan_deletion(target, record, options, admitted, &notes)
+    }
+
+    /// The transaction of a deletion that has been admitted.
+    pub(super) fn plan_deletion(
+        &self,
+        target: &Target,
+        record: &Arc<Record>,
+        options: &DeleteOptions,
+        admitted: Admitted,
+        notes: &Notes,
+    ) -> Result<Planned, StatusError> {
+        check_preconditions(target, record, options)?;
+        let old = record.object();
         let mut plan = Plan::default();
         plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
-        let admitted = self.admit(&request, old)?;
-        match decide(&target.resource.storage, record.object(), options, self.world.now()) {
+        match decide(&target.resource.storage, old, options, self.world.now()) {
             Deletion::Remove => {
                 plan_removal(target, record, &mut plan);
-                plan.take_along(admitted, &notes);
+                plan.take_along(admitted, notes);
                 Ok(Planned::Write(plan))
             }
             Deletion::Mark(marked) => {
                 plan.put(record.key().clone(), &marked);
-                plan.take_along(admitted, &notes);
+                plan.take_along(admitted, notes);
                 Ok(Planned::Write(plan))
             }
             Deletion::Pending => Ok(Planned::Unchanged(Arc::clone(record))),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::quota::QUOTAS;
 use barque_api::status::Cause;
 use barque_api::{Reason, StatusError};
 use barque_store::{
@@ -113,6 +114,8 @@ impl Pipeline {
             self.barrier(deadline).await?;
             fresh = true;
         }
+        // A turn among those who charge the same quotas.
+        let mut turn = None;
         loop {
             let snapshot = self.store.view().snapshot();
             let planned = plan(&snapshot);
@@ -163,6 +166,7 @@ impl Pipeline {
             if context.dry_run {
                 return rehearse(&snapshot, plan, target);
             }
+            let charges = plan.preconditions.iter().any(|condition| &*condition.key().resource == QUOTAS);
             let request_id = attempts.id().unwrap_or_else(|| RequestId(self.world.new_request_id()));
             let txn =
                 Txn { request_id, actor_term: context.actor_term, preconditions: plan.preconditions, ops: plan.ops };
@@ -182,6 +186,9 @@ impl Pipeline {
                     // This replica has applied what made the condition fail.
                     fresh = true;
                     attempts.number += 1;
+                    if charges && turn.is_none() {
+                        turn = self.gates.enter(&target.namespace, deadline).await;
+                    }
                 }
                 TxnOutcome::StaleTerm { .. } => return Err(stale_term(target)),
             }

@@ -15,6 +15,7 @@ mod create;
 mod custom;
 mod delete;
 mod execute;
+mod gate;
 mod memo;
 mod meta;
 mod model;
@@ -37,7 +38,7 @@ use barque_store::Store;
 
 pub use admission::{Admission, AdmissionRequest, Admitted, Notes, Operation};
 pub use barque_api::patch::PatchType;
-pub use bootstrap::ApiService;
+pub use bootstrap::{ApiService, IDENTITY_LABEL, IDENTITY_NAMESPACE, MASTER_ADDRESS, MASTER_NAME, MasterIdentity};
 pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, RequestContext, Target};
 pub use custom::{Converter, NoConverter};
 pub use execute::{Written, is_stale_term, store_error};
@@ -63,6 +64,7 @@ pub struct Pipeline {
     admission: Vec<Arc<dyn Admission>>,
     outbound: Arc<Outbound>,
     caller: Arc<dyn JsonCaller>,
+    gates: gate::Gates,
 }
 
 impl Pipeline {
@@ -78,7 +80,18 @@ impl Pipeline {
         let outbound = Arc::new(Outbound::new(Arc::clone(&store)));
         let caller = Arc::clone(&outbound) as _;
         let converter = Arc::clone(&outbound) as _;
-        Self { store, catalog, converter, world, options, authorizer, admission, outbound, caller }
+        Self {
+            store,
+            catalog,
+            converter,
+            world,
+            options,
+            authorizer,
+            admission,
+            outbound,
+            caller,
+            gates: gate::Gates::default(),
+        }
     }
 
     /// The same pipeline with another authorizer.

@@ -7,7 +7,7 @@ use barque_store::{Precondition, Record, Snapshot};
 use serde_json::{Map, Value, json};
 
 use super::execute::{Plan, Planned};
-use super::{DeleteOptions, Pipeline, RequestContext, Target, Written, model};
+use super::{DeleteOptions, Notes, Pipeline, RequestContext, Target, Written, model};
 
 /// Storage name of disruption budgets.
 const BUDGETS: &str = "poddisruptionbudgets.policy";
@@ -42,7 +42,13 @@ impl Pipeline {
         }
         self.execute(context, target, &mut |snapshot| {
             let record = snapshot.get(&target.key()).ok_or_else(|| target.not_found())?;
-            self.plan_binding(target, record, binding)
+            let (mut binding, notes) = (binding.clone(), Notes::default());
+            let admitted = self.admit_part(context, target, "binding", snapshot, &mut binding, &notes)?;
+            let mut planned = self.plan_binding(target, record, &binding)?;
+            if let Planned::Write(plan) = &mut planned {
+                plan.take_along(admitted, &notes);
+            }
+            Ok(planned)
         })
         .await
     }
@@ -105,7 +111,10 @@ impl Pipeline {
         self.authorize_target(context, "create", target, "eviction")?;
         self.execute(context, target, &mut |snapshot| {
             let record = snapshot.get(&target.key()).ok_or_else(|| target.not_found())?;
-            let mut planned = self.plan_delete(context, target, snapshot, record, options)?;
+            let (mut eviction, notes) = (eviction(target, options), Notes::default());
+            let admitted = self.admit_part(context, target, "eviction", snapshot, &mut eviction, &notes)?;
+            // The eviction has been admitted; its deletion is not asked about again.
+            let mut planned = self.plan_deletion(target, record, options, admitted, &notes)?;
             if let Planned::Write(plan) = &mut planned
                 && let Some((budget, spent)) = self.spend(target, snapshot, record.object())?
             {
@@ -195,6 +204,31 @@ impl Pipeline {
         }
         Ok(Some((budget, spent)))
     }
+}
+
+/// The Eviction that asks for a deletion.
+fn eviction(target: &Target, options: &DeleteOptions) -> Object {
+    let mut eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": target.name, "namespace": target.namespace},
+    });
+    let mut asked = Map::new();
+    if let Some(seconds) = options.grace_period_seconds {
+        asked.insert("gracePeriodSeconds".to_owned(), json!(seconds));
+    }
+    let mut preconditions = Map::new();
+    for (field, value) in [("uid", &options.uid), ("resourceVersion", &options.resource_version)] {
+        if let Some(value) = value {
+            preconditions.insert(field.to_owned(), json!(value));
+        }
+    }
+    if !preconditions.is_empty() {
+        asked.insert("preconditions".to_owned(), Value::Object(preconditions));
+    }
+    if !asked.is_empty() {
+        eviction["deleteOptions"] = Value::Object(asked);
+    }
+    Object::from_value(eviction).unwrap_or_default()
 }
 
 fn refusal(message: &str, retry_after_seconds: Option<u32>) -> StatusError {

@@ -7,7 +7,10 @@ use barque_store::{Draft, Precondition, Record};
 use serde_json::{Value, json};
 
 use super::execute::{Plan, Planned};
-use super::{Consistency, Door, Patch, PatchType, Pipeline, RequestContext, Target, Written, delete, meta, model};
+use super::{
+    AdmissionRequest, Consistency, Door, Notes, Operation, Patch, PatchType, Pipeline, RequestContext, Target, Written,
+    delete, meta, model,
+};
 
 /// The Scale of an object.
 #[must_use]
@@ -186,6 +189,19 @@ impl Pipeline {
                     return Err(target.invalid(&target.name, &[error]));
                 }
             }
+            let notes = Notes::default();
+            let request = AdmissionRequest {
+                operation: Operation::Update,
+                target,
+                subresource: "finalize",
+                old: Some(record.object()),
+                context,
+                snapshot,
+                deletion: None,
+                notes: &notes,
+            };
+            self.mutate(&request, &mut new)?;
+            let admitted = self.admit(&request, &new)?;
             let mut plan = Plan::default();
             plan.preconditions.push(Precondition::Revision(record.key().clone(), record.revision()));
             if meta::is_finished(&target.resource.storage, &new) {
@@ -193,6 +209,7 @@ impl Pipeline {
             } else {
                 plan.put(record.key().clone(), &new);
             }
+            plan.take_along(admitted, &notes);
             Ok(Planned::Write(plan))
         })
         .await

@@ -1,5 +1,6 @@
 //! Behaviour of the write pipeline, over a store in memory.
 
+mod admission;
 mod freshness;
 mod lifecycle;
 mod pods;

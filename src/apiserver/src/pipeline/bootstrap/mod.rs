@@ -1,11 +1,17 @@
 //! What every cluster has from its first moment: the system's namespaces and
-//! priority classes, and the Service through which Pods find the API.
+//! priority classes, flow schemas and priority levels, the Service through
+//! which Pods find the API, and what masters say about themselves.
+
+mod flow;
+mod identity;
 
 use barque_api::{Object, Reason, StatusError};
 use serde_json::{Value, json};
 
 use super::{Pipeline, RequestContext};
 use crate::admission::SYSTEM_CLASSES;
+
+pub use identity::{IDENTITY_LABEL, IDENTITY_NAMESPACE, MASTER_ADDRESS, MASTER_NAME, MasterIdentity};
 
 /// Namespaces that a cluster starts with.
 pub const SYSTEM_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -37,6 +43,14 @@ impl Pipeline {
                 "value": value, "description": description,
             });
             self.ensure(context, "priorityclasses.scheduling.k8s.io", "", name, class).await?;
+        }
+        for (storage, objects) in [(flow::LEVELS, flow::levels()), (flow::SCHEMAS, flow::schemas())] {
+            if self.registry().by_storage(storage).is_none() {
+                continue;
+            }
+            for (name, object) in objects {
+                self.ensure(context, storage, "", &name, object).await?;
+            }
         }
         if let Some(ApiService { target_port }) = service {
             let first = self.options.service_cidr.nth(1).to_string();
