@@ -62,7 +62,9 @@ pub(super) fn format<'a>(name: &str, args: &[Value<'a>]) -> Outcome<'a> {
             'X' => hex(&value, true)?,
             'o' => octal(&value)?,
             other => {
-                return failed(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\""));
+                return failed(format!(
+                    "could not parse formatting clause: unrecognized formatting clause \"{other}\""
+                ));
             }
         };
         out.push_str(&text);
