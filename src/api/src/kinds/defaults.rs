@@ -3,6 +3,12 @@
 //! Source: `pkg/apis/{core,apps,scheduling,...}/v1/defaults.go`. Defaulting
 //! runs on every write, twice: each function changes only what is missing.
 
+pub(super) mod autoscaling;
+pub(super) mod batch;
+pub(super) mod limits;
+pub(super) mod volumes;
+pub(super) mod workloads;
+
 use serde_json::{Map, Value, json};
 
 use crate::names;
@@ -64,13 +70,13 @@ pub(super) fn spec(object: &mut Object) -> Option<&mut Fields> {
 
 /// Rewrites amounts in canonical form, rounded up to thousandths. What cannot
 /// be read is left for validation to refuse.
-fn canonical_amounts(map: &mut Fields, field: &str) {
+pub(super) fn canonical_amounts(map: &mut Fields, field: &str) {
     for value in sub(map, field).into_iter().flat_map(Map::values_mut) {
         canonical(value, true);
     }
 }
 
-fn canonical(value: &mut Value, round: bool) {
+pub(super) fn canonical(value: &mut Value, round: bool) {
     let Ok(quantity) = Quantity::from_json(value) else { return };
     let quantity = if round { quantity.rounded_to_milli() } else { quantity };
     let text = quantity.to_string();
@@ -127,7 +133,7 @@ fn pod_level_requests(spec: &mut Fields) {
     }
 }
 
-fn pod_spec(spec: &mut Fields) {
+pub(super) fn pod_spec(spec: &mut Fields) {
     fill(spec, "dnsPolicy", "ClusterFirst");
     fill(spec, "restartPolicy", "Always");
     fill(spec, "securityContext", json!({}));
@@ -256,11 +262,6 @@ fn volume(volume: &mut Fields) {
             }
         }
     }
-    if let Some(source) = sub(volume, "hostPath")
-        && source.get("type").is_none_or(Value::is_null)
-    {
-        source.insert("type".to_owned(), json!(""));
-    }
     if let Some(source) = sub(volume, "image") {
         let policy = pull_policy(source.text("reference"));
         fill(source, "pullPolicy", policy);
@@ -269,23 +270,12 @@ fn volume(volume: &mut Fields) {
         .and_then(|source| sub(source, "volumeClaimTemplate"))
         .and_then(|template| sub(template, "spec"))
     {
-        fill(claim, "volumeMode", "Filesystem");
+        volumes::claim_spec(claim);
     }
-    let other: &[(&str, &[(&str, &str)])] = &[
-        ("iscsi", &[("iscsiInterface", "default")]),
-        ("rbd", &[("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")]),
-        ("scaleIO", &[("storageMode", "ThinProvisioned"), ("fsType", "xfs")]),
-        ("azureDisk", &[("cachingMode", "ReadWrite"), ("fsType", "ext4"), ("kind", "Shared")]),
-    ];
-    for (source, values) in other {
-        let Some(source) = sub(volume, source) else { continue };
-        for (field, value) in *values {
-            fill(source, field, *value);
-        }
-    }
+    volumes::shared_sources(volume);
 }
 
-fn template(spec: &mut Fields) {
+pub(super) fn template(spec: &mut Fields) {
     if let Some(spec) = sub(spec, "template").and_then(|template| made(template, "spec")) {
         pod_spec(spec);
     }

@@ -121,3 +121,7 @@ pub(super) fn service(service: &Object) -> Pairs {
 pub(super) fn replica_set(set: &Object) -> Pairs {
     vec![("status.replicas", set.at("status").int("replicas").unwrap_or_default().to_string())]
 }
+
+pub(super) fn job(job: &Object) -> Pairs {
+    vec![("status.successful", job.at("status").int("succeeded").unwrap_or_default().to_string())]
+}

@@ -10,7 +10,10 @@ mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
+mod autoscaling;
+mod batch;
 mod certificates;
+mod components;
 mod coordination;
 mod core;
 mod defaults;
@@ -45,6 +48,8 @@ const GROUPS: &[fn() -> Vec<Resource>] = &[
     events::rows,
     authentication::rows,
     authorization::rows,
+    autoscaling::rows,
+    batch::rows,
     certificates::rows,
     networking::rows,
     policy::rows,

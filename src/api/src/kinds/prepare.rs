@@ -28,6 +28,116 @@ pub(super) fn empty_budget_status(object: &mut Object) {
     object.0.insert("status".to_owned(), status);
 }
 
+/// Counters that Kubernetes always shows.
+pub(super) fn empty_autoscaler_status(object: &mut Object) {
+    object.0.insert("status".to_owned(), json!({"desiredReplicas": 0}));
+}
+
+/// Counters that Kubernetes always shows, and the number of the template.
+pub(super) fn new_daemon_set(set: &mut Object) {
+    let status = ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"];
+    let status = status.iter().map(|field| ((*field).to_owned(), json!(0))).collect();
+    set.0.insert("status".to_owned(), Value::Object(status));
+    if template_number(set) < 1 {
+        set.set(&["metadata", "annotations", TEMPLATE_NUMBER], json!("1"));
+    }
+}
+
+/// The template's number follows the template; nobody else sets it.
+pub(super) fn changed_daemon_set(new: &mut Object, old: &Object) {
+    let changed = new.at("spec").at("template") != old.at("spec").at("template");
+    let number = template_number(old) + i64::from(changed);
+    new.set(&["metadata", "annotations", TEMPLATE_NUMBER], json!(number.to_string()));
+}
+
+/// Counts the templates of a DaemonSet; it was a field once.
+const TEMPLATE_NUMBER: &str = "deprecated.daemonset.template.generation";
+
+fn template_number(set: &Object) -> i64 {
+    set.annotation(TEMPLATE_NUMBER).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Labels of a Job's Pods: what it is called, and its uid.
+const JOB_NAME_LABELS: &[&str] = &["job-name", "batch.kubernetes.io/job-name"];
+const JOB_UID_LABELS: &[&str] = &["controller-uid", "batch.kubernetes.io/controller-uid"];
+/// The one that is selected by.
+const JOB_SELECTED_LABEL: &str = "batch.kubernetes.io/controller-uid";
+
+/// A new Job selects its Pods by its uid, unless it says that it has a
+/// selector of its own.
+pub(super) fn new_job(job: &mut Object) {
+    empty_status(job);
+    if !job.at("spec").flag("manualSelector") {
+        let (name, uid) = (job.name().to_owned(), job.uid().to_owned());
+        let named = JOB_NAME_LABELS.iter().map(|label| (*label, &name));
+        for (label, value) in named.chain(JOB_UID_LABELS.iter().map(|label| (*label, &uid))) {
+            let path = ["spec", "template", "metadata", "labels", label];
+            if job.get(&path).is_none() {
+                job.set(&path, json!(value));
+            }
+        }
+        let path = ["spec", "selector", "matchLabels", JOB_SELECTED_LABEL];
+        if job.get(&path).is_none() {
+            job.set(&path, json!(uid));
+        }
+    }
+    // Labels that come from the template are the whole template's.
+    super::defaults::batch::job(job);
+}
+
+/// A new volume is waiting to become available.
+pub(super) fn new_volume(volume: &mut Object) {
+    let mut status = json!({"phase": "Pending"});
+    if let Some(created) = volume.get(&["metadata", "creationTimestamp"]) {
+        status["lastPhaseTransitionTime"] = created.clone();
+    }
+    volume.0.insert("status".to_owned(), status);
+}
+
+/// Whoever changes the phase of a volume need not say when.
+pub(super) fn volume_status(new: &mut Object, old: &Object, now: Timestamp) {
+    let (status, before) = (new.at("status"), old.at("status"));
+    let untimed = status.at("lastPhaseTransitionTime") == before.at("lastPhaseTransitionTime");
+    if status.text("phase") != before.text("phase") && (untimed || status.given("lastPhaseTransitionTime").is_none()) {
+        new.set(&["status", "lastPhaseTransitionTime"], json!(crate::world::format_time(now)));
+    }
+}
+
+/// A new claim waits for its volume.
+pub(super) fn new_claim(claim: &mut Object) {
+    claim.0.insert("status".to_owned(), json!({"phase": "Pending"}));
+    agreeing_sources(claim);
+}
+
+/// See [`agreeing_sources`].
+pub(super) fn changed_claim(new: &mut Object, _: &Object) {
+    agreeing_sources(new);
+}
+
+/// `dataSource` and `dataSourceRef` say the same; whoever sets one of them
+/// means both, where both can say it.
+fn agreeing_sources(claim: &mut Object) {
+    let spec = claim.at("spec");
+    let (old, new) = (spec.given("dataSource").cloned(), spec.given("dataSourceRef").cloned());
+    match (old, new) {
+        (Some(source), None) => claim.set(&["spec", "dataSourceRef"], source),
+        (None, Some(source)) if source.text("namespace").is_empty() => {
+            let mut source = source;
+            if let Some(map) = source.as_object_mut() {
+                map.remove("namespace");
+            }
+            let plain = match (source.text("apiGroup"), source.text("kind")) {
+                ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot") => true,
+                _ => false,
+            };
+            if plain {
+                claim.set(&["spec", "dataSource"], source);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// What raises the generation of a Deployment.
 pub(super) fn spec_or_annotations_differ(new: &Object, old: &Object) -> bool {
     let annotations = |object: &Object| object.get(&["metadata", "annotations"]).cloned().unwrap_or_default();

@@ -139,7 +139,7 @@ pub(crate) fn pod_template() -> Vec<Column> {
     ]
 }
 
-fn template() -> [Column; 3] {
+pub(super) fn template() -> [Column; 3] {
     [
         wide("Containers", "Names of the template's containers."),
         wide("Images", "Images of the template's containers."),
@@ -193,7 +193,7 @@ pub(crate) fn event() -> Vec<Column> {
         wide("Source", "Who says so."),
         text("Message", "What happened."),
         wide("First Seen", "How long ago it happened the first time."),
-        column("Count", "integer", 1, "How often it happened."),
+        wide("Count", "How often it happened."),
         Column { format: Cow::Borrowed("name"), ..wide("Name", NAME) },
     ]
 }

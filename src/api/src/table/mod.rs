@@ -11,6 +11,8 @@ pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rows;
 pub(crate) mod storage;
+pub(crate) mod volumes;
+pub(crate) mod workloads;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};

@@ -26,7 +26,7 @@ pub(super) fn age(object: &Object, now: Timestamp) -> Value {
     json!(since(object.text(&["metadata", "creationTimestamp"]), now))
 }
 
-fn labels(map: &Value) -> String {
+pub(super) fn labels(map: &Value) -> String {
     let list: Vec<String> = map
         .as_object()
         .into_iter()
@@ -46,7 +46,7 @@ pub(super) fn selector(selector: &Value) -> String {
     }
 }
 
-fn containers(spec: &Value, field: &str) -> String {
+pub(super) fn containers(spec: &Value, field: &str) -> String {
     spec.list("containers").iter().map(|c| c.text(field)).collect::<Vec<_>>().join(",")
 }
 
@@ -59,7 +59,7 @@ fn entries(object: &Object, field: &str) -> usize {
 }
 
 /// The first few, and how many more there are.
-fn first_few(list: &[String], none: &str) -> String {
+pub(super) fn first_few(list: &[String], none: &str) -> String {
     if list.is_empty() {
         return none.to_owned();
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::status::FieldError;
+use crate::status::{FieldError, FieldErrorKind};
 
 /// Where in an object a rule looks: a chain on the stack.
 #[derive(Clone, Copy)]
@@ -75,6 +75,16 @@ impl Report {
 
     pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: &str) {
         self.errors.push(FieldError::invalid(path.to_string(), &value.into(), detail));
+    }
+
+    /// "Invalid" without showing the value.
+    pub(crate) fn invalid_at(&mut self, path: &Path, detail: &str) {
+        let message = format!("Invalid value: {detail}");
+        self.errors.push(FieldError::new(FieldErrorKind::Invalid, path.to_string(), message));
+    }
+
+    pub(crate) fn too_many(&mut self, path: &Path, actual: usize, limit: usize) {
+        self.errors.push(FieldError::too_many(path.to_string(), actual, limit));
     }
 
     pub(crate) fn forbidden(&mut self, path: &Path, detail: &str) {

@@ -69,11 +69,7 @@ pub(crate) fn port_or_name(report: &mut Report, port: &Value, path: &Path) {
 /// A number or a percentage, not negative.
 pub(crate) fn int_or_percent(report: &mut Report, value: &Value, path: &Path) {
     match value {
-        Value::String(text) => {
-            if !names::percent(text).is_empty() {
-                report.invalid(path, text.as_str(), "must be an integer or percentage (e.g '5%%')");
-            }
-        }
+        Value::String(text) => report.all_invalid(path, text.as_str(), names::percent(text)),
         other => report.non_negative(path, other.as_i64()),
     }
 }
@@ -87,6 +83,28 @@ pub(crate) fn percentage(value: &Value) -> Option<i64> {
 pub(crate) fn at_most_hundred_percent(report: &mut Report, value: &Value, path: &Path) {
     if percentage(value).is_some_and(|p| p > 100) {
         report.invalid(path, value.clone(), "must not be greater than 100%");
+    }
+}
+
+/// The number in a number-or-percentage.
+pub(crate) fn int_or_percent_value(value: &Value) -> i64 {
+    percentage(value).or_else(|| value.as_i64()).unwrap_or_default()
+}
+
+/// A path below a domain: `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(report: &mut Report, value: &str, path: &Path) {
+    if value.is_empty() {
+        return report.required(path, "");
+    }
+    let (host, rest) = value.split_once('/').unwrap_or((value, ""));
+    if host.is_empty() || rest.is_empty() {
+        return report.invalid(path, value, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+    }
+    report.all_invalid(path, host, names::dns_subdomain(host));
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !rest.bytes().all(allowed) {
+        let text = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+        report.invalid(path, rest, text);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::object::Object;
 use crate::selector::LabelSelector;
 use crate::status::FieldError;
 
-const ABOVE_REPLICAS: &str = "cannot be greater than status.replicas";
+pub(super) const ABOVE_REPLICAS: &str = "cannot be greater than status.replicas";
 
 fn template_with_selector(report: &mut Report, spec: &Value, path: &Path) {
     let selector_path = path.child("selector");
@@ -98,14 +98,14 @@ fn strategy(report: &mut Report, strategy: &Value, path: &Path) {
             let unavailable_path = rolling_path.child("maxUnavailable");
             rules::int_or_percent(report, unavailable, &unavailable_path);
             rules::int_or_percent(report, surge, &rolling_path.child("maxSurge"));
-            let is_zero = |value: &Value| rules::percentage(value).or_else(|| value.as_i64()).unwrap_or_default() == 0;
+            let is_zero = |value: &Value| rules::int_or_percent_value(value) == 0;
             if is_zero(unavailable) && is_zero(surge) {
                 report.invalid(&unavailable_path, unavailable.clone(), "may not be 0 when `maxSurge` is 0");
             }
             rules::at_most_hundred_percent(report, unavailable, &unavailable_path);
         }
         ("Recreate", None) => {}
-        (other, _) => report.not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]),
+        _ => report.not_supported(path, strategy.clone(), &["Recreate", "RollingUpdate"]),
     }
 }
 
@@ -299,7 +299,9 @@ mod tests {
         assert!(budget(json!({"minAvailable": "50%", "selector": {}})).is_empty());
         assert_eq!(
             budget(json!({"maxUnavailable": "x"})),
-            ["spec.maxUnavailable: Invalid value: \"x\": must be an integer or percentage (e.g '5%%')"]
+            [
+                "spec.maxUnavailable: Invalid value: \"x\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+            ]
         );
         assert!(budget(json!({"minAvailable": 1, "maxUnavailable": 1}))[0].ends_with("cannot be both set"));
         assert_eq!(

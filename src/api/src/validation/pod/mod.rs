@@ -6,11 +6,12 @@
 mod containers;
 mod environment;
 mod handlers;
-mod scheduling;
+mod parts;
+pub(super) mod scheduling;
 mod security;
 mod status;
 mod update;
-mod volumes;
+pub(super) mod volumes;
 
 use std::collections::BTreeSet;
 
@@ -22,6 +23,7 @@ use crate::object::Object;
 use crate::status::FieldError;
 
 pub(crate) use containers::resource;
+pub(crate) use parts::{EPHEMERAL_CONTAINERS, RESIZE};
 pub(crate) use scheduling::{node_selector, taints, tolerations};
 pub(crate) use status::validate_status_update;
 pub(crate) use update::validate_update;

@@ -112,9 +112,7 @@ fn others(report: &mut Report, new: &Value, old: &Value, path: &Path) {
         put_back(&mut masked, old, field);
     }
     if masked != *old {
-        let mut lines = Vec::new();
-        differences(&masked, old, "spec", &mut lines);
-        report.forbidden(path, &format!("{UPDATABLE}\n{}\n", lines.join("\n")));
+        report.forbidden(path, &format!("{UPDATABLE}\n{}", difference(&masked, old, "spec")));
     }
 }
 
@@ -170,6 +168,13 @@ fn gated(report: &mut Report, new: &Value, old: &Value, path: &Path) {
             );
         }
     }
+}
+
+/// What differs, in lines.
+pub(super) fn difference(new: &Value, old: &Value, path: &str) -> String {
+    let mut lines = Vec::new();
+    differences(new, old, path, &mut lines);
+    format!("{}\n", lines.join("\n"))
 }
 
 /// Lines that say what differs, as `- path: old` and `+ path: new`.

@@ -73,7 +73,8 @@ pub(super) fn validate(report: &mut Report, spec: &Value, path: &Path) -> Map<St
     volumes
 }
 
-fn is_blank(value: &Value) -> bool {
+/// Whether a required field is not filled in.
+pub(in crate::validation) fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -99,16 +100,13 @@ fn source(report: &mut Report, volume: &Value, path: &Path) {
         }
         match *kind {
             "emptyDir" => empty_dir(report, source, &path),
-            "hostPath" => {
-                rules::no_backsteps(report, source.text("path"), &path.child("path"));
-                if !HOST_PATH_TYPES.contains(&source.text("type")) {
-                    report.not_supported(&path.child("type"), source.text("type"), HOST_PATH_TYPES);
-                }
-            }
+            "hostPath" => host_path(report, source, &path),
+            "iscsi" => iscsi(report, source, &path),
+            "fc" => fibre_channel(report, source, &path),
+            "flocker" => flocker(report, source, &path),
+            "ephemeral" => ephemeral(report, source.at("volumeClaimTemplate"), &path.child("volumeClaimTemplate")),
             "gitRepo" => rules::descending_path(report, source.text("directory"), &path.child("directory")),
-            "nfs" if !source.text("path").starts_with('/') => {
-                report.invalid(&path.child("path"), source.text("path"), "must be an absolute path");
-            }
+            "nfs" => nfs(report, source, &path),
             "secret" | "configMap" => {
                 file_mode(report, source, "defaultMode", &path);
                 key_paths(report, source, &path);
@@ -123,16 +121,7 @@ fn source(report: &mut Report, volume: &Value, path: &Path) {
                 file_mode(report, source, "defaultMode", &path);
                 projected(report, source, &path);
             }
-            "csi" => {
-                let driver = source.text("driver");
-                if driver.len() > 63 {
-                    report.too_long(&path.child("driver"), 63);
-                }
-                if !driver.is_empty() {
-                    let lower = driver.to_lowercase();
-                    report.all_invalid(&path.child("driver"), driver, names::dns_subdomain(&lower));
-                }
-            }
+            "csi" => csi_driver(report, source.text("driver"), &path.child("driver")),
             "image" => {
                 if source.text("reference").is_empty() {
                     report.required(&path.child("reference"), "");
@@ -148,6 +137,95 @@ fn source(report: &mut Report, volume: &Value, path: &Path) {
     }
     if !found {
         report.required(path, "must specify a volume type");
+    }
+}
+
+/// A path on the node.
+pub(in crate::validation) fn host_path(report: &mut Report, source: &Value, path: &Path) {
+    rules::no_backsteps(report, source.text("path"), &path.child("path"));
+    if !HOST_PATH_TYPES.contains(&source.text("type")) {
+        report.not_supported(&path.child("type"), source.text("type"), HOST_PATH_TYPES);
+    }
+}
+
+/// An export of an NFS server.
+pub(in crate::validation) fn nfs(report: &mut Report, source: &Value, path: &Path) {
+    if !source.text("path").starts_with('/') {
+        report.invalid(&path.child("path"), source.text("path"), "must be an absolute path");
+    }
+}
+
+/// An iSCSI disk.
+pub(in crate::validation) fn iscsi(report: &mut Report, source: &Value, path: &Path) {
+    let iqn = source.text("iqn");
+    if !iqn.is_empty() && !["iqn", "eui", "naa"].iter().any(|kind| iqn.starts_with(kind)) {
+        report.invalid(&path.child("iqn"), iqn, "must be valid format starting with iqn, eui, or naa");
+    }
+    let lun = source.int("lun").unwrap_or_default();
+    if !(0..=255).contains(&lun) {
+        report.invalid(&path.child("lun"), lun, &names::range_error(0, 255));
+    }
+    let authenticated = source.flag("chapAuthDiscovery") || source.flag("chapAuthSession");
+    if authenticated && source.given("secretRef").is_none() {
+        report.required(&path.child("secretRef"), "");
+    }
+}
+
+/// A fibre channel disk: by targets and number, or by identifiers.
+pub(in crate::validation) fn fibre_channel(report: &mut Report, source: &Value, path: &Path) {
+    let (targets, ids) = (source.list("targetWWNs"), source.list("wwids"));
+    let path = path.child("targetWWNs");
+    if targets.is_empty() && ids.is_empty() {
+        report.required(&path, "must specify either targetWWNs or wwids, but not both");
+    }
+    if !targets.is_empty() && !ids.is_empty() {
+        let shown = source.at("targetWWNs").clone();
+        report.invalid(&path, shown, "targetWWNs and wwids can not be specified simultaneously");
+    }
+    if !targets.is_empty() {
+        match source.int("lun") {
+            None => report.required(&path.child("lun"), "lun is required if targetWWNs is specified"),
+            Some(lun) if !(0..=255).contains(&lun) => {
+                report.invalid(&path.child("lun"), lun, &names::range_error(0, 255));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn flocker(report: &mut Report, source: &Value, path: &Path) {
+    let (name, uuid) = (source.text("datasetName"), source.text("datasetUUID"));
+    if name.is_empty() && uuid.is_empty() {
+        report.required(path, "one of datasetName and datasetUUID is required");
+    } else if !name.is_empty() && !uuid.is_empty() {
+        report.invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously");
+    } else if name.contains('/') {
+        report.invalid(&path.child("datasetName"), name, "must not contain '/'");
+    }
+}
+
+fn ephemeral(report: &mut Report, template: &Value, path: &Path) {
+    if template.is_null() {
+        return;
+    }
+    let (metadata, metadata_path) = (template.at("metadata"), path.child("metadata"));
+    super::super::metadata::annotations(report, metadata.at("annotations"), &metadata_path.child("annotations"));
+    rules::labels(report, metadata.at("labels"), &metadata_path.child("labels"));
+    for field in ["name", "generateName", "namespace", "finalizers", "ownerReferences"] {
+        if !is_blank(metadata.at(field)) {
+            report.forbidden(&metadata_path.child(field), "cannot be set");
+        }
+    }
+    super::super::persistent::claim_spec(report, template.at("spec"), &path.child("spec"));
+}
+
+/// The name of a storage driver; an empty one was reported before.
+pub(in crate::validation) fn csi_driver(report: &mut Report, driver: &str, path: &Path) {
+    if driver.len() > 63 {
+        report.too_long(path, 63);
+    }
+    if !driver.is_empty() {
+        report.all_invalid(path, driver, names::dns_subdomain(&driver.to_lowercase()));
     }
 }
 
