@@ -23,7 +23,7 @@ use super::present::Presenter;
 use super::query::{ListOptions, VersionMatch};
 use super::respond::{GZIP_LEVEL, json_response};
 use super::select::Selector;
-use crate::pipeline::{Consistency, Target};
+use crate::pipeline::{Consistency, Target, derived_records};
 
 /// Custom resources that are brought into another version at once.
 const CUSTOM_BATCH: usize = 500;
@@ -84,6 +84,11 @@ impl Api {
         options: &ListOptions,
         selector: &Selector,
     ) -> Result<Page, StatusError> {
+        if let Some(mut records) = derived_records(target) {
+            let revision = self.pipeline.snapshot(consistency(options.resource_version)).await?.revision();
+            records.retain(|record| selector.matches(record));
+            return Ok(Page { revision, records, continuation: None, remaining: None });
+        }
         let view = self.pipeline.store().view();
         let storage = &target.resource.storage;
         let (revision, map, after) = if options.continuation.is_empty() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use barque_api::status::Cause;
-use barque_api::{Reason, StatusError};
-use barque_store::{Record, Revision, Snapshot};
+use barque_api::{Object, Reason, StatusError};
+use barque_store::{Draft, Record, Revision, Snapshot};
 use tokio::time::Instant;
 
 use super::{Pipeline, RequestContext, Target};
@@ -61,9 +61,23 @@ impl Pipeline {
     /// As [`Pipeline::get`], for callers that have asked for permission.
     pub(crate) async fn fetch(&self, target: &Target, consistency: Consistency) -> Result<Arc<Record>, StatusError> {
         let snapshot = self.snapshot(consistency).await?;
-        let record = snapshot.get(&target.key()).cloned().ok_or_else(|| target.not_found())?;
+        let record = match derived_records(target) {
+            Some(records) => records.into_iter().find(|record| *record.key() == target.key()),
+            None => snapshot.get(&target.key()).cloned(),
+        };
+        let record = record.ok_or_else(|| target.not_found())?;
         self.shown_record(&target.resource, record).await
     }
+}
+
+/// All objects of a resource that is computed, as if they were stored.
+pub(crate) fn derived_records(target: &Target) -> Option<Vec<Arc<Record>>> {
+    let derive = target.resource.derived?;
+    let record = |object: Object| {
+        let key = Target::new(&target.resource, object.namespace(), object.name()).key();
+        Arc::new(Record::seal(key, &Draft::encode(&object), Revision(0)))
+    };
+    Some(derive().into_iter().map(record).collect())
 }
 
 /// 504 in upstream's words: the revision has not been reached by anyone.
