@@ -6,6 +6,8 @@
 //! typed views of [`k8s_openapi`] are decoded from the same bytes.
 
 pub mod crd;
+#[cfg(test)]
+mod decoders_tests;
 pub mod discovery;
 pub mod kinds;
 pub mod managed;

@@ -271,6 +271,8 @@ pub struct StatusError {
     pub made_elsewhere: Option<Box<Value>>,
     /// Texts for the client's `Warning` headers.
     pub warnings: Vec<String>,
+    /// Where a list whose revision is gone can go on at the present one.
+    pub continue_token: Option<String>,
 }
 
 impl StatusError {
@@ -286,6 +288,7 @@ impl StatusError {
             retry_after_seconds: None,
             made_elsewhere: None,
             warnings: Vec::new(),
+            continue_token: None,
         }
     }
 
@@ -450,6 +453,9 @@ impl StatusError {
             "reason": self.reason.as_str(),
             "code": self.code(),
         });
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = json!(token);
+        }
         if !details.is_empty() {
             status["details"] = Value::Object(details);
         }

@@ -184,6 +184,19 @@ impl Record {
         })
     }
 
+    /// The decoded object for a reader that looks at very many objects once:
+    /// nothing is kept that has not been decoded before.
+    #[must_use]
+    pub fn object_once(&self) -> Arc<Object> {
+        self.object.get().map_or_else(
+            || {
+                let map = serde_json::from_slice(&self.bytes);
+                Arc::new(Object(map.expect("the store holds only JSON that it encoded itself")))
+            },
+            Arc::clone,
+        )
+    }
+
     /// A typed view, decoded at most once for the first type asked for (each
     /// resource has one natural type).
     ///

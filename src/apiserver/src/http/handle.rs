@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
-use barque_api::{Object, Reason, StatusError, managed};
+use barque_api::{Object, Reason, Resource, StatusError, managed};
 use barque_store::RequestId;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -21,7 +21,7 @@ use tracing::error;
 use super::body::BodyError;
 use super::info::{self, method_verb};
 use super::metrics::Subject;
-use super::negotiate::{Accepted, BodyFormat, Offer, accepted, body_format};
+use super::negotiate::{Accepted, BodyFormat, Format, Offer, accepted, body_format, error_format};
 use super::path::{Route, parse};
 use super::present::encode;
 use super::query::{Query, WriteOptions};
@@ -52,6 +52,7 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) 
     let route = parse(parts.uri.path());
     let mut subject = Subject { verb: method_verb(&parts.method), ..Subject::default() };
     let http1 = parts.version < Version::HTTP_2;
+    let format = error_format(&parts.headers);
     let audit_id = record::audit_id(&api, &parts.headers);
     let mut trail = None;
     let answer =
@@ -59,14 +60,14 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) 
     let panicked = answer.is_err();
     let mut response = match answer {
         Ok(Ok(response)) => response,
-        Ok(Err(Failure::Status(error))) => error_response(&error),
+        Ok(Err(Failure::Status(error))) => error_response(&error, format),
         Ok(Err(Failure::TimedOut)) => closing(late(), http1),
         Err(_) => {
             // The panic itself was reported by the hook.
             api.metrics.panics.inc();
             error!(verb = subject.verb, resource = subject.resource, "a request ended in a panic");
             let text = "this request caused apiserver to panic. Look in the logs for details";
-            error_response(&StatusError::internal(text))
+            error_response(&StatusError::internal(text), format)
         }
     };
     if let Some(trail) = trail {
@@ -96,7 +97,7 @@ fn late() -> Response<Body> {
     let error = StatusError::new(Reason::Timeout, "the body of the request did not arrive before the deadline");
     let mut status = error.to_value();
     status["code"] = json!(StatusCode::REQUEST_TIMEOUT.as_u16());
-    let mut response = error_response(&error);
+    let mut response = error_response(&error, Format::Json);
     *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     *response.body_mut() = Body::from(status.to_string());
     response
@@ -234,7 +235,8 @@ impl Api {
     }
 
     pub(super) fn plain_document(&self, call: &Call, value: &Value) -> Result<Response<Body>, StatusError> {
-        let accepted = accepted(&call.headers, &call.query, Offer::Documents)?;
+        // What is no object has no other form than JSON.
+        let accepted = accepted(&call.headers, &call.query, Offer::Any)?;
         json_response(StatusCode::OK, &accepted, self.options.gzip_threshold_bytes, encode(value))
     }
 
@@ -264,6 +266,11 @@ impl Api {
 impl Call {
     pub(super) fn accepted(&self) -> Result<Accepted, StatusError> {
         accepted(&self.headers, &self.query, Offer::Objects)
+    }
+
+    /// As [`Call::accepted`], for objects of a kind.
+    pub(super) fn accepted_for(&self, row: &Resource) -> Result<Accepted, StatusError> {
+        accepted(&self.headers, &self.query, Offer::of(row, false))
     }
 
     /// The body as an object, and the fields that occur twice in it.

@@ -32,6 +32,7 @@ pub(super) fn attributes(route: &Route, method: &Method, path: &str, query: &Que
     };
     let is_collection = resource.name.is_empty();
     let verb = match *method {
+        Method::GET if resource.watch => "watch",
         Method::GET | Method::HEAD if !is_collection => "get",
         Method::GET | Method::HEAD if matches!(query.flag("watch"), Ok(Some(true))) => "watch",
         Method::GET | Method::HEAD => "list",
@@ -72,6 +73,7 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/a/pods", "list", false),
             (Method::GET, "/api/v1/namespaces/a/pods?watch=1", "watch", true),
             (Method::GET, "/api/v1/namespaces/a/pods/b?watch=1", "get", false),
+            (Method::GET, "/api/v1/watch/namespaces/a/pods/b", "watch", true),
             (Method::GET, "/api/v1/namespaces/a/pods/b/log", "get", true),
             (Method::POST, "/api/v1/namespaces/a/pods/b/exec", "create", true),
             (Method::DELETE, "/api/v1/namespaces/a/pods", "deletecollection", false),

@@ -215,6 +215,24 @@ impl Api {
     }
 }
 
+/// The JSON of an object in Kubernetes' protobuf, `k8s\0` and envelope
+/// included.
+///
+/// # Errors
+/// 400 when it is no such thing or of a kind that is not built in.
+pub fn decode_protobuf(bytes: &[u8]) -> Result<serde_json::Value, StatusError> {
+    protobuf::decode(bytes).map(|decoded| decoded.value)
+}
+
+/// An object of a built-in kind in Kubernetes' protobuf.
+///
+/// # Errors
+/// 406 when its kind is not built in; 500 when a field has another type than
+/// its kind says.
+pub fn encode_protobuf(object: &serde_json::Value) -> Result<bytes::Bytes, StatusError> {
+    protobuf::encode(object)
+}
+
 /// 429 in upstream's words.
 fn busy() -> StatusError {
     let mut error = StatusError::new(Reason::TooManyRequests, "Too many requests, please try again later.");

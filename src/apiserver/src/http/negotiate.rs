@@ -1,7 +1,7 @@
 //! Content negotiation: in which form a client wants its answer, and in which
 //! form it sends its body.
 
-use barque_api::{Reason, StatusError};
+use barque_api::{Reason, Resource, StatusError};
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 
@@ -10,8 +10,11 @@ use super::query::Query;
 
 /// Media types understood in bodies, as messages list them.
 const BODY_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-/// Media types of answers, as messages list them.
-const ANSWER_TYPES: &str = "application/json, application/yaml";
+/// Media types of watches, as messages list them.
+const WATCH_TYPES: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+/// Of what has no protobuf form, and of watches of it.
+const CUSTOM_TYPES: &str = "application/json, application/yaml";
+const CUSTOM_WATCH_TYPES: &str = "application/json;stream=watch";
 
 /// The OpenAPI v2 document in protobuf, as answers name it.
 pub(super) const GNOSTIC_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -19,11 +22,12 @@ pub(super) const GNOSTIC_TYPE: &str = "application/com.github.proto-openapi.spec
 /// valid media type (hence never in answers).
 const GNOSTIC_TYPES: &[&str] = &[GNOSTIC_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"];
 
-/// JSON or YAML.
+/// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// The form of a body.
@@ -39,6 +43,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -100,36 +105,61 @@ fn ranges(header: &str) -> Vec<Range<'_>> {
 /// The forms a request may be answered in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// Objects, tables, metadata, as JSON or YAML.
+    /// Objects, tables, metadata, in any form.
     Objects,
-    /// As `Objects`, in a stream: JSON only.
+    /// As `Objects`, but the objects themselves have no protobuf form.
+    Custom,
+    /// As `Objects`, in a stream, of which YAML has none.
     Watch,
-    /// Documents as JSON or YAML, no other shapes.
+    /// As `Watch`, of what has no protobuf form.
+    CustomWatch,
+    /// Documents in any form, no other shapes.
     Documents,
     /// JSON, whatever else the client would like: settled before.
     Any,
 }
 
+impl Offer {
+    /// The forms of objects of a kind.
+    pub(super) fn of(row: &Resource, watch: bool) -> Self {
+        match (protobuf::knows(&row.api_version(), &row.kind), watch) {
+            (true, false) => Self::Objects,
+            (false, false) => Self::Custom,
+            (true, true) => Self::Watch,
+            (false, true) => Self::CustomWatch,
+        }
+    }
+
+    fn is_watch(self) -> bool {
+        matches!(self, Self::Watch | Self::CustomWatch)
+    }
+
+    fn types(self) -> &'static str {
+        match self {
+            Self::Objects | Self::Documents | Self::Any => BODY_TYPES,
+            Self::Custom => CUSTOM_TYPES,
+            Self::Watch => WATCH_TYPES,
+            Self::CustomWatch => CUSTOM_WATCH_TYPES,
+        }
+    }
+}
+
 fn not_acceptable(offer: Offer) -> StatusError {
-    let types = if offer == Offer::Watch { "application/json, application/json;stream=watch" } else { ANSWER_TYPES };
+    let types = offer.types();
     StatusError::new(Reason::NotAcceptable, format!("only the following media types are accepted: {types}"))
 }
 
 /// Chooses the form of the answer.
 pub(super) fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Accepted, StatusError> {
     let header = headers.get(ACCEPT).map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
-    let (format, shape) = if header.trim().is_empty() || offer == Offer::Any {
-        (Format::Json, Shape::Own)
+    let (format, shape, indented) = if header.trim().is_empty() || offer == Offer::Any {
+        (Format::Json, Shape::Own, false)
     } else {
-        ranges(header)
-            .iter()
-            .filter(|r| r.quality > 0.0)
-            .find_map(|r| serve(r, offer))
-            .ok_or_else(|| not_acceptable(offer))?
+        choose(&ranges(header), offer).ok_or_else(|| not_acceptable(offer))?
     };
     let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let for_people = ["curl/", "Wget/", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));
-    let pretty = query.flag("pretty")?.unwrap_or(for_people);
+    let pretty = query.flag("pretty")?.unwrap_or(for_people || indented);
     let gzip = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|encodings| {
         ranges(encodings).iter().any(|r| r.quality > 0.0 && (r.media == "gzip" || r.media == "*"))
     });
@@ -159,33 +189,57 @@ pub(super) fn accepts_gnostic(headers: &HeaderMap) -> bool {
         .filter(|r| r.quality > 0.0)
         .find_map(|r| {
             let gnostic = GNOSTIC_TYPES.contains(&r.media.as_str());
-            (gnostic || serve(r, Offer::Documents).is_some()).then_some(gnostic)
+            let other = matches!(serve(r, Offer::Documents), Some((Format::Json | Format::Yaml, _)));
+            (gnostic || other).then_some(gnostic)
         })
         .unwrap_or(false)
+}
+
+/// The first form that can be served, and whether it is to be indented. Of
+/// forms that the client likes equally well JSON is preferred to protobuf:
+/// that is how objects are stored.
+fn choose(ranges: &[Range<'_>], offer: Offer) -> Option<(Format, Shape, bool)> {
+    let mut servable = ranges
+        .iter()
+        .filter(|range| range.quality > 0.0)
+        .filter_map(|range| serve(range, offer).map(|(format, shape)| (range, format, shape)));
+    let (range, format, shape) = servable.next()?;
+    let indented = range.parameter("pretty") == "1";
+    let cheaper = format == Format::Protobuf
+        && servable.any(|(other, format, other_shape)| {
+            other.quality == range.quality && format == Format::Json && other_shape == shape
+        });
+    Some((if cheaper { Format::Json } else { format }, shape, indented))
+}
+
+/// The form of an error, which every client is told, whatever it accepts.
+pub(super) fn error_format(headers: &HeaderMap) -> Format {
+    let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    choose(&ranges(header), Offer::Objects).map_or(Format::Json, |(format, ..)| format)
 }
 
 fn serve(range: &Range<'_>, offer: Offer) -> Option<(Format, Shape)> {
     let format = match range.media.as_str() {
         "application/json" | "application/*" | "*/*" => Format::Json,
-        "application/yaml" if offer != Offer::Watch => Format::Yaml,
+        "application/yaml" if !offer.is_watch() => Format::Yaml,
+        protobuf::MEDIA_TYPE => Format::Protobuf,
         _ => return None,
     };
     let group = range.parameter("g");
     let version = range.parameter("v");
     let known = group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1");
+    let is_custom = matches!(offer, Offer::Custom | Offer::CustomWatch);
     let shape = match range.parameter("as") {
+        "" if is_custom && format == Format::Protobuf => return None,
         "" => Shape::Own,
         _ if offer == Offer::Documents => return None,
-        "Table" if known => Shape::Table(version.to_owned()),
+        // Tables have no protobuf form.
+        "Table" if known && format != Format::Protobuf => Shape::Table(version.to_owned()),
         "PartialObjectMetadata" | "PartialObjectMetadataList" if known => Shape::Metadata(version.to_owned()),
         _ => return None,
     };
-    match range.parameter("stream") {
-        "" => {}
-        "watch" if offer == Offer::Watch => {}
-        _ => return None,
-    }
-    Some((format, shape))
+    // Upstream ignores it on requests that are no watches.
+    matches!(range.parameter("stream"), "" | "watch").then_some((format, shape))
 }
 
 /// The form of a request body.
@@ -228,6 +282,7 @@ mod tests {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         let client_go = "application/vnd.kubernetes.protobuf,application/json";
         let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        let only_metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
         for (accept, offer, expected) in [
             ("*/*", Offer::Objects, Ok((Format::Json, Shape::Own))),
             ("application/yaml", Offer::Objects, Ok((Format::Yaml, Shape::Own))),
@@ -237,7 +292,20 @@ mod tests {
             (client_go, Offer::Objects, Ok((Format::Json, Shape::Own))),
             (metadata, Offer::Objects, Ok((Format::Json, Shape::Metadata("v1".to_owned())))),
             ("application/json;stream=watch", Offer::Watch, Ok((Format::Json, Shape::Own))),
-            ("application/vnd.kubernetes.protobuf", Offer::Objects, Err(406)),
+            ("application/json;stream=watch", Offer::Objects, Ok((Format::Json, Shape::Own))),
+            ("application/vnd.kubernetes.protobuf", Offer::Objects, Ok((Format::Protobuf, Shape::Own))),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Offer::Watch, Ok((Format::Protobuf, Shape::Own))),
+            (
+                "application/json;q=0.9,application/vnd.kubernetes.protobuf",
+                Offer::Watch,
+                Ok((Format::Protobuf, Shape::Own)),
+            ),
+            ("application/vnd.kubernetes.protobuf", Offer::Custom, Err(406)),
+            ("application/vnd.kubernetes.protobuf", Offer::CustomWatch, Err(406)),
+            (only_metadata, Offer::Custom, Ok((Format::Protobuf, Shape::Metadata("v1".to_owned())))),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", Offer::Objects, Err(406)),
+            ("application/cbor", Offer::Objects, Err(406)),
+            ("application/cbor, application/json", Offer::Objects, Ok((Format::Json, Shape::Own))),
             ("application/json;as=Table;v=v9;g=meta.k8s.io", Offer::Objects, Err(406)),
             ("text/html", Offer::Objects, Err(406)),
             ("application/yaml", Offer::Watch, Err(406)),

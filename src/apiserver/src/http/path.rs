@@ -15,6 +15,8 @@ pub(super) struct ResourcePath {
     pub subresource: String,
     /// What follows the subresource (proxies).
     pub rest: String,
+    /// Below `.../watch/`: an older way to ask for a watch.
+    pub watch: bool,
 }
 
 /// Discovery documents.
@@ -110,6 +112,8 @@ pub(super) fn parse(path: &str) -> Route {
         ["apis", group] => Route::Discovery(Discovery::Group((*group).to_owned())),
         ["api", version] => Route::Discovery(Discovery::Resources(String::new(), (*version).to_owned())),
         ["apis", group, version] => Route::Discovery(Discovery::Resources((*group).to_owned(), (*version).to_owned())),
+        ["api", version, "watch", rest @ ..] if !rest.is_empty() => watch("", version, rest),
+        ["apis", group, version, "watch", rest @ ..] if !rest.is_empty() => watch(group, version, rest),
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
         _ => Route::Unknown,
@@ -121,6 +125,13 @@ fn health(kind: &'static str, rest: &[&str]) -> Route {
         [] => Route::Health(kind, None),
         [check] => Route::Health(kind, Some((*check).to_owned())),
         _ => Route::Unknown,
+    }
+}
+
+fn watch(group: &str, version: &str, rest: &[&str]) -> Route {
+    match resource(group, version, rest) {
+        Route::Resource(path) => Route::Resource(ResourcePath { watch: true, ..path }),
+        other => other,
     }
 }
 
@@ -168,6 +179,9 @@ mod tests {
         ] {
             assert_eq!(parts(path), expected, "{path}");
         }
+        let older = parse("/apis/apps/v1/watch/namespaces/a/deployments/b");
+        let Route::Resource(older) = older else { panic!("{older:?}") };
+        assert!(older.watch && older.namespace == "a" && older.plural == "deployments" && older.name == "b");
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! Objects in the shape that a client asked for: as they are stored, in
 //! another version's shape, as rows of a table, or their metadata only.
 
+use std::sync::Arc;
+
 use barque_api::k8s_openapi::jiff::Timestamp;
 use barque_api::{Object, Resource, StatusError};
+use barque_store::view::json_frame;
 use barque_store::{Record, Revision};
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::negotiate::Shape;
+use super::negotiate::{Format, Shape};
+use super::protobuf;
 use super::query::Query;
+use super::respond::reparse;
 use crate::pipeline::shown;
 
 /// How much of the object goes along with a table row.
@@ -37,20 +44,30 @@ impl Include {
 /// Everything that decides how objects look.
 #[derive(Clone)]
 pub(super) struct Presenter {
-    pub resource: std::sync::Arc<Resource>,
+    pub resource: Arc<Resource>,
+    pub format: Format,
     pub shape: Shape,
     pub include: Include,
     pub now: Timestamp,
 }
 
 impl Presenter {
-    /// Whether stored bytes can be sent as they are.
-    pub(super) fn is_plain(&self) -> bool {
+    /// Whether stored objects are shown as they are.
+    fn is_plain(&self) -> bool {
         self.shape == Shape::Own && self.resource.conversion.is_none()
     }
 
-    fn object(&self, record: &Record) -> Object {
-        shown(&self.resource, Object::clone(record.object()))
+    /// Whether stored bytes can be sent as they are.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_plain() && self.format == Format::Json
+    }
+
+    fn object(&self, record: &Record) -> Arc<Object> {
+        let object = record.object_once();
+        if self.resource.conversion.is_none() {
+            return object;
+        }
+        Arc::new(shown(&self.resource, Arc::unwrap_or_clone(object)))
     }
 
     /// A single object as a document of its own.
@@ -74,46 +91,73 @@ impl Presenter {
         }
     }
 
-    /// One element of a list: an object or a table row.
+    /// One element of a list as JSON: an object or a table row.
     pub(super) fn item(&self, record: &Record) -> Bytes {
         match &self.shape {
             Shape::Own if self.is_plain() => record.bytes().clone(),
             Shape::Own => encode(&self.object(record).0),
-            Shape::Metadata(version) => encode(&partial(&self.object(record), version)),
+            Shape::Metadata(version) => {
+                partial_bytes(record, version).unwrap_or_else(|| encode(&partial(&self.object(record), version)))
+            }
             Shape::Table(version) => encode(&self.row(&self.object(record), version)),
         }
     }
 
-    /// What a list says before its elements, and after them.
-    pub(super) fn list_frame(&self, metadata: &Value) -> (Bytes, &'static [u8]) {
-        let (kind, api_version, extra, items) = match &self.shape {
-            Shape::Own => (format!("{}List", self.resource.kind), self.resource.api_version(), None, "items"),
-            Shape::Metadata(version) => {
-                ("PartialObjectMetadataList".to_owned(), format!("meta.k8s.io/{version}"), None, "items")
-            }
-            Shape::Table(version) => {
-                ("Table".to_owned(), format!("meta.k8s.io/{version}"), Some(self.columns()), "rows")
-            }
-        };
-        let mut head =
-            format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata}", json!(kind), json!(api_version));
-        if let Some(columns) = extra {
-            head.push_str(&format!(",\"columnDefinitions\":{columns}"));
+    /// As [`Presenter::item`], to be encoded further.
+    pub(super) fn item_value(&self, record: &Record) -> Result<Value, StatusError> {
+        match &self.shape {
+            Shape::Table(version) => Ok(self.row(&self.object(record), version)),
+            _ => reparse(&self.item(record)),
         }
-        head.push_str(&format!(",\"{items}\":["));
-        (Bytes::from(head), b"]}")
     }
 
-    /// The object of a watch event; only the first table of a watch has
-    /// headings.
-    pub(super) fn event(&self, record: &Record, first: bool) -> Bytes {
+    /// What a list says besides its elements.
+    pub(super) fn list_head(&self) -> ListHead {
         match &self.shape {
-            Shape::Table(version) => {
-                let row = self.row(&self.object(record), version);
-                self.table(version, &json!({"resourceVersion": record.revision().to_string()}), vec![row], first)
-            }
-            _ => self.item(record),
+            Shape::Own => ListHead {
+                kind: format!("{}List", self.resource.kind),
+                api_version: self.resource.api_version(),
+                item_kind: self.resource.kind.to_string(),
+                columns: None,
+            },
+            Shape::Metadata(version) => ListHead {
+                kind: "PartialObjectMetadataList".to_owned(),
+                api_version: format!("meta.k8s.io/{version}"),
+                item_kind: "PartialObjectMetadata".to_owned(),
+                columns: None,
+            },
+            Shape::Table(version) => ListHead {
+                kind: "Table".to_owned(),
+                api_version: format!("meta.k8s.io/{version}"),
+                item_kind: String::new(),
+                columns: Some(self.columns()),
+            },
         }
+    }
+
+    /// The frame of a watch event; only the first table of a watch has
+    /// headings.
+    pub(super) fn event(&self, kind: &str, record: &Record, first: bool) -> Result<Bytes, StatusError> {
+        match (&self.shape, self.format) {
+            (Shape::Table(version), _) => {
+                let row = self.row(&self.object(record), version);
+                let metadata = json!({"resourceVersion": record.revision().to_string()});
+                self.frame(kind, &self.table(version, &metadata, vec![row], first))
+            }
+            (Shape::Own, Format::Protobuf) => {
+                let object = self.object(record);
+                Ok(protobuf::watch_frame(kind, &protobuf::encode_object(&object.0)?))
+            }
+            _ => self.frame(kind, &self.item(record)),
+        }
+    }
+
+    /// A frame around an object that is JSON.
+    pub(super) fn frame(&self, kind: &str, object: &[u8]) -> Result<Bytes, StatusError> {
+        if self.format == Format::Protobuf {
+            return Ok(protobuf::watch_frame(kind, &protobuf::encode(&reparse(object)?)?));
+        }
+        Ok(json_frame(kind, object))
     }
 
     /// The object of a bookmark.
@@ -165,6 +209,30 @@ impl Presenter {
             Include::Object => json!({"cells": cells, "object": object.0}),
         }
     }
+}
+
+/// The parts of a list that are not its elements.
+pub(super) struct ListHead {
+    pub kind: String,
+    pub api_version: String,
+    /// Kind of the elements; of table rows none.
+    pub item_kind: String,
+    /// A table's headings. Tables have `rows`, other lists `items`.
+    pub columns: Option<Value>,
+}
+
+/// The metadata of a stored object as it stands in the bytes.
+fn partial_bytes(record: &Record, version: &str) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let head: Head<'_> = serde_json::from_slice(record.bytes()).ok()?;
+    let metadata = head.metadata.get();
+    Some(Bytes::from(format!(
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{metadata}}}"
+    )))
 }
 
 fn partial(object: &Object, version: &str) -> Value {

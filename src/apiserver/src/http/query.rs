@@ -34,14 +34,10 @@ impl Query {
         self.get(name).unwrap_or_default()
     }
 
-    /// A switch; `""`, `1` and `true` switch it on, as upstream's decoder.
+    /// A switch; as upstream's decoder has it, all but `0` and `false` switch
+    /// it on.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, StatusError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(Some(true)),
-            Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(Some(false)),
-            Some(other) => Err(StatusError::bad_request(format!("{name}: {other:?} is not true or false"))),
-        }
+        Ok(self.get(name).map(|value| value != "0" && !value.eq_ignore_ascii_case("false")))
     }
 
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, StatusError> {
@@ -219,21 +215,20 @@ pub(super) struct ListOptions {
 
 impl ListOptions {
     pub(super) fn parse(query: &Query) -> Result<Self, StatusError> {
-        let mut errors = Vec::new();
+        Self::parse_as(query, false)
+    }
+
+    /// As [`ListOptions::parse`]; `watch` says that it is a watch in any case.
+    pub(super) fn parse_as(query: &Query, watch: bool) -> Result<Self, StatusError> {
         let resource_version = parse_version(query.text("resourceVersion"))?;
         let version_match = match query.text("resourceVersionMatch") {
-            "" => None,
             "Exact" => Some(VersionMatch::Exact),
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
-            other => {
-                let supported = ["Exact", "NotOlderThan", ""];
-                errors.push(FieldError::not_supported("resourceVersionMatch", &json!(other), &supported));
-                None
-            }
+            _ => None,
         };
         let limit = query.integer("limit")?.filter(|limit| *limit > 0).map(|limit| limit as usize);
         let options = Self {
-            watch: query.flag("watch")?.unwrap_or(false),
+            watch: watch || query.flag("watch")?.unwrap_or(false),
             label_selector: query.text("labelSelector").to_owned(),
             field_selector: query.text("fieldSelector").to_owned(),
             resource_version,
@@ -244,51 +239,58 @@ impl ListOptions {
             bookmarks: query.flag("allowWatchBookmarks")?.unwrap_or(false),
             send_initial_events: query.flag("sendInitialEvents")?,
         };
-        options.check(&mut errors);
-        if errors.is_empty() {
-            Ok(options)
-        } else {
-            Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", &errors))
+        let errors = options.check(query.text("resourceVersionMatch"));
+        if !errors.is_empty() {
+            return Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", &errors));
         }
+        let positioned = options.resource_version.is_some_and(|version| version != 0);
+        if !options.watch && !options.continuation.is_empty() && positioned {
+            return Err(StatusError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        Ok(options)
     }
 
-    fn check(&self, errors: &mut Vec<FieldError>) {
+    /// `asked` is the `resourceVersionMatch` as it came. Rules and words:
+    /// `ValidateListOptions` in `k8s.io/apimachinery`.
+    fn check(&self, asked: &str) -> Vec<FieldError> {
+        const MATCH: &str = "resourceVersionMatch";
+        let mut errors = Vec::new();
         let mut forbid = |field: &str, detail: &str| errors.push(FieldError::forbidden(field, detail));
         if self.watch {
             if self.send_initial_events.is_some() && self.version_match != Some(VersionMatch::NotOlderThan) {
-                forbid(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                );
+                forbid(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-            if self.version_match.is_some() && self.send_initial_events.is_none() {
-                forbid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                );
+            if !asked.is_empty() {
+                if self.send_initial_events.is_none() {
+                    forbid(MATCH, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                }
+                if !self.continuation.is_empty() {
+                    forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+                }
+                if self.version_match != Some(VersionMatch::NotOlderThan) {
+                    errors.push(FieldError::not_supported(MATCH, &json!(asked), &["NotOlderThan"]));
+                }
             }
-            if self.send_initial_events == Some(true) && !self.bookmarks {
-                forbid("allowWatchBookmarks", "sendInitialEvents requires setting allowWatchBookmarks to true");
-            }
-            return;
+            return errors;
         }
         if self.send_initial_events.is_some() {
             forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
         }
-        if self.version_match.is_some() {
+        if !asked.is_empty() {
             if self.resource_version.is_none() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                forbid(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
             }
             if !self.continuation.is_empty() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+                forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided");
             }
             if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
-                forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                forbid(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            if self.version_match.is_none() {
+                errors.push(FieldError::not_supported(MATCH, &json!(asked), &["Exact", "NotOlderThan", ""]));
             }
         }
-        if !self.continuation.is_empty() && self.resource_version.is_some_and(|version| version != 0) {
-            forbid("resourceVersion", "specifying resource version is not allowed when using continue");
-        }
+        errors
     }
 }
 
@@ -320,15 +322,22 @@ mod tests {
             ("sendInitialEvents=true", "sendInitialEvents is forbidden for list"),
             ("watch=1&sendInitialEvents=true", "requires setting resourceVersionMatch to NotOlderThan"),
             ("watch=1&resourceVersionMatch=NotOlderThan", "unless sendInitialEvents is provided"),
+            ("watch=1&sendInitialEvents=0&resourceVersionMatch=Exact", "supported values: \\\"NotOlderThan\\\""),
+            ("resourceVersionMatch=Exact&resourceVersion=1&continue=x", "forbidden when continue is provided"),
             ("resourceVersion=abc", "must be an unsigned integer"),
         ] {
             let error = ListOptions::parse(&query(text)).expect_err(text);
             assert_eq!(error.code(), 422, "{text}");
             assert!(error.message.replace('"', "\\\"").contains(fragment), "{text}: {}", error.message);
         }
-        for bad in ["limit=x", "watch=maybe", "timeoutSeconds=1.5"] {
+        for bad in ["limit=x", "continue=x&resourceVersion=7", "timeoutSeconds=1.5"] {
             assert_eq!(ListOptions::parse(&query(bad)).expect_err(bad).code(), 400);
         }
+        for (text, watch) in [("watch", true), ("watch=yes", true), ("watch=False", false), ("watch=0", false)] {
+            assert_eq!(ListOptions::parse(&query(text)).expect(text).watch, watch, "{text}");
+        }
+        let through_watch = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        assert_eq!(ListOptions::parse(&query(through_watch)).expect("fine").send_initial_events, Some(true));
         let fine = ListOptions::parse(&query("limit=5&labelSelector=a%3Db&resourceVersion=0")).expect("fine");
         assert_eq!((fine.limit, fine.label_selector.as_str(), fine.resource_version), (Some(5), "a=b", Some(0)));
     }

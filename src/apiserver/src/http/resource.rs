@@ -60,6 +60,8 @@ impl Api {
         let deprecation = row.deprecation.clone();
         let target = Target::new(row, path.namespace, path.name);
         let mut response = match (path.subresource.as_str(), target.name.is_empty()) {
+            ("", _) if path.watch => self.older_watch(call, target, subject).await?,
+            (_, _) if path.watch => return Err(no_such_resource()),
             ("", true) => self.collection(call, target, subject).await?,
             ("", false) => self.object(call, target).await?,
             (subresource, _) => self.subresource(call, target, subresource).await?,
@@ -80,30 +82,14 @@ impl Api {
         match call.method {
             Method::GET | Method::HEAD => {
                 let options = ListOptions::parse(&call.query)?;
-                let verb = if options.watch { Verb::Watch } else { Verb::List };
-                allow(&row, verb)?;
-                subject.verb = verb.as_str();
-                let selector = Selector::parse(&row, &options)?;
-                let mut asked = attributes(verb.as_str(), &target, "");
-                asked.field_selector.clone_from(&options.field_selector);
-                selector.only_name().unwrap_or_default().clone_into(&mut asked.name);
-                self.pipeline.authorize(&call.reader(), &asked)?;
-                if options.watch {
-                    let accepted = accepted(&call.headers, &call.query, Offer::Watch)?;
-                    let presenter = self.presenter(&call, &row, &accepted)?;
-                    return self.watch(target, options, selector, presenter).await;
-                }
-                let accepted = call.accepted()?;
-                let presenter = self.presenter(&call, &row, &accepted)?;
-                let page = self.page(&target, &options, &selector).await?;
-                self.list_response(page, presenter, &accepted)
+                self.read_collection(call, target, options, subject).await
             }
             Method::POST => {
                 allow(&row, Verb::Create)?;
                 if row.namespaced && target.namespace.is_empty() {
                     return Err(method_not_allowed());
                 }
-                let accepted = call.accepted()?;
+                let accepted = call.accepted_for(&row)?;
                 let mut context = call.writer("CreateOptions", false)?;
                 let (object, duplicates) = call.read_object(self).await?;
                 context.duplicate_fields = duplicates;
@@ -115,7 +101,7 @@ impl Api {
                 if row.namespaced && target.namespace.is_empty() {
                     return Err(method_not_allowed());
                 }
-                let accepted = call.accepted()?;
+                let accepted = call.accepted_for(&row)?;
                 let (delete, dry_run) = self.delete_options(&call)?;
                 let mut context = call.writer("DeleteOptions", false)?;
                 context.dry_run = dry_run;
@@ -127,15 +113,63 @@ impl Api {
                 let presenter = self.presenter(&call, &row, &accepted)?;
                 let revision = self.pipeline.store().view().revision();
                 let page = super::list::Page { revision, records, continuation: None, remaining: None };
-                self.list_response(page, presenter, &accepted)
+                self.list_response(page, presenter, &accepted).await
             }
             _ => Err(method_not_allowed()),
         }
     }
 
+    async fn read_collection(
+        self: &Arc<Self>,
+        call: Call,
+        target: Target,
+        options: ListOptions,
+        subject: &mut Subject,
+    ) -> Result<Response<Body>, StatusError> {
+        let row = Arc::clone(&target.resource);
+        let verb = if options.watch { Verb::Watch } else { Verb::List };
+        allow(&row, verb)?;
+        subject.verb = verb.as_str();
+        let selector = Selector::parse(&row, &options)?;
+        let mut asked = attributes(verb.as_str(), &target, "");
+        asked.field_selector.clone_from(&options.field_selector);
+        selector.only_name().unwrap_or_default().clone_into(&mut asked.name);
+        self.pipeline.authorize(&call.reader(), &asked)?;
+        let accepted = accepted(&call.headers, &call.query, Offer::of(&row, options.watch))?;
+        let presenter = self.presenter(&call, &row, &accepted)?;
+        if options.watch {
+            return self.watch(target, options, selector, presenter).await;
+        }
+        let page = self.page(&target, &options, &selector).await?;
+        self.list_response(page, presenter, &accepted).await
+    }
+
+    /// `.../watch/...`: what came before `?watch=true` and is still served.
+    async fn older_watch(
+        self: &Arc<Self>,
+        call: Call,
+        mut target: Target,
+        subject: &mut Subject,
+    ) -> Result<Response<Body>, StatusError> {
+        if call.method != Method::GET {
+            return Err(method_not_allowed());
+        }
+        let mut options = ListOptions::parse_as(&call.query, true)?;
+        let name = std::mem::take(&mut target.name);
+        if !name.is_empty() {
+            if options.field_selector.is_empty() {
+                options.field_selector = format!("metadata.name={name}");
+            } else if Selector::parse(&target.resource, &options)?.only_name() != Some(name.as_str()) {
+                let why = "fieldSelector metadata.name doesn't match requested name";
+                return Err(StatusError::bad_request(why));
+            }
+        }
+        self.read_collection(call, target, options, subject).await
+    }
+
     async fn object(self: &Arc<Self>, call: Call, target: Target) -> Result<Response<Body>, StatusError> {
         let row = Arc::clone(&target.resource);
-        let accepted = call.accepted()?;
+        let accepted = call.accepted_for(&row)?;
         match call.method {
             Method::GET | Method::HEAD => {
                 allow(&row, Verb::Get)?;
@@ -216,7 +250,12 @@ impl Api {
         subresource: &str,
     ) -> Result<Response<Body>, StatusError> {
         let row = Arc::clone(&target.resource);
-        let accepted = if subresource == "log" { None } else { Some(call.accepted()?) };
+        let accepted = match subresource {
+            "log" => None,
+            // These have kinds of their own.
+            "scale" | "eviction" | "binding" => Some(call.accepted()?),
+            _ => Some(call.accepted_for(&row)?),
+        };
         let method = call.method.clone();
         let reads = matches!(method, Method::GET | Method::HEAD);
         let door = match subresource {
@@ -356,6 +395,7 @@ impl Api {
     fn presenter(&self, call: &Call, row: &Arc<Resource>, accepted: &Accepted) -> Result<Presenter, StatusError> {
         Ok(Presenter {
             resource: Arc::clone(row),
+            format: accepted.format,
             shape: accepted.shape.clone(),
             include: Include::parse(&call.query)?,
             now: self.pipeline.world().now(),

@@ -13,6 +13,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::negotiate::{Accepted, Format};
+use super::protobuf;
 use crate::pipeline::encode_yaml;
 
 /// Longest text of one `Warning` header, and of all of one answer, in bytes.
@@ -31,6 +32,7 @@ pub(super) fn json_response(
 ) -> Result<Response<Body>, StatusError> {
     let body = match accepted.format {
         Format::Yaml => Bytes::from(encode_yaml(&reparse(&json)?)?),
+        Format::Protobuf => protobuf::encode(&reparse(&json)?)?,
         Format::Json if accepted.pretty => pretty(&json)?,
         Format::Json => json,
     };
@@ -60,7 +62,7 @@ pub(super) fn finished_response(
     Ok(response)
 }
 
-fn reparse(json: &[u8]) -> Result<Value, StatusError> {
+pub(super) fn reparse(json: &[u8]) -> Result<Value, StatusError> {
     serde_json::from_slice(json).map_err(|error| StatusError::internal(format!("an answer is not JSON: {error}")))
 }
 
@@ -103,14 +105,22 @@ pub(super) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
-/// An error as its `Status`.
-pub(super) fn error_response(error: &StatusError) -> Response<Body> {
-    let mut body = error.to_value().to_string();
-    body.push('\n');
+/// An error as its `Status`, in the form that the client understands.
+pub(super) fn error_response(error: &StatusError, format: Format) -> Response<Body> {
+    let status = error.to_value();
+    let (format, body) = match format {
+        Format::Protobuf => (format, protobuf::encode(&status).ok()),
+        Format::Yaml => (format, encode_yaml(&status).ok().map(Bytes::from)),
+        Format::Json => (format, None),
+    };
+    let (format, body) = match body {
+        Some(body) => (format, body),
+        None => (Format::Json, Bytes::from(format!("{status}\n"))),
+    };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use barque_api::StatusError;
 use barque_api::world::World;
-use barque_store::view::json_frame;
-use barque_store::{Event, EventKind, HistoryError, Record, Revision, Snapshot, View};
+use barque_store::{Event, EventKind, HistoryError, ObjectName, Record, Revision, Snapshot, View};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::Response;
@@ -20,7 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::list::consistency;
+use super::list::{consistency, only_namespace};
+use super::negotiate::Format;
 use super::present::Presenter;
 use super::query::ListOptions;
 use super::select::Selector;
@@ -28,6 +28,9 @@ use crate::pipeline::{Consistency, Pipeline, Target};
 
 /// Longest life of a watch, whatever the client asks for.
 const MAX_WATCH_SECONDS: u64 = 86_400;
+
+/// Media type of watches in protobuf.
+const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// Frames that wait for a slow reader, besides what the connection buffers.
 const CHANNEL_FRAMES: usize = 16;
@@ -75,6 +78,11 @@ impl Api {
         presenter: Presenter,
     ) -> Result<Response<Body>, StatusError> {
         let permit = self.stream_permit()?;
+        let content_type = match presenter.format {
+            Format::Protobuf => PROTOBUF_STREAM,
+            // Upstream names no stream here.
+            Format::Json | Format::Yaml => Format::Json.content_type(),
+        };
         let lifetime = self.watch_lifetime(&options);
         // Subscribe before anything is read.
         let changes = self.hub.subscribe(&target.resource.storage);
@@ -105,7 +113,7 @@ impl Api {
             let _ = watcher.run(start, changes, generation, period).await;
         });
         let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;stream=watch"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
     }
 
@@ -128,7 +136,7 @@ impl Api {
         match (options.send_initial_events, version) {
             (Some(true), _) => {
                 let snapshot = self.pipeline.snapshot(consistency(options.resource_version)).await?;
-                Ok(Start::Initial(snapshot, true))
+                Ok(Start::Initial(snapshot, options.bookmarks))
             }
             (Some(false), None) => {
                 let snapshot = self.pipeline.snapshot(consistency(options.resource_version)).await?;
@@ -203,6 +211,18 @@ impl Watcher {
         let revision = snapshot.revision();
         let namespace = (!self.target.namespace.is_empty()).then(|| self.target.namespace.clone());
         let map = snapshot.resource(&self.target.resource.storage);
+        if let (Some(namespace), Some(name)) = (only_namespace(&self.target), self.selector.only_name()) {
+            let only = map.get(&ObjectName::new(namespace, name)).cloned();
+            for record in self.shown(only.into_iter().collect()).await? {
+                if self.selector.matches(&record) {
+                    self.send("ADDED", &record).await?;
+                }
+            }
+            if announce_end {
+                self.bookmark(revision, true).await?;
+            }
+            return Ok(revision);
+        }
         let mut last = None;
         loop {
             // A batch at a time: the iterator must not live across an await.
@@ -237,7 +257,7 @@ impl Watcher {
         if self.target.resource.custom().is_some() {
             return self.custom_event(event).await;
         }
-        if self.selector.is_everything() && self.presenter.is_plain() {
+        if self.selector.is_everything() && self.presenter.is_stored() {
             self.sent.inc();
             return self.push(event.frame().clone()).await;
         }
@@ -260,7 +280,7 @@ impl Watcher {
         match self.pipeline.shown_records(&self.target.resource, records).await {
             Ok(records) => Ok(records),
             Err(error) => {
-                self.push(json_frame("ERROR", error.to_value().to_string().as_bytes())).await?;
+                self.error(&error).await?;
                 Err(Gone)
             }
         }
@@ -290,12 +310,21 @@ impl Watcher {
         self.sent.inc();
         // Ages are as of the event, not of the start of the watch.
         self.presenter.now = self.world.now();
-        let frame = json_frame(kind, &self.presenter.event(record, first));
-        self.push(frame).await
+        match self.presenter.event(kind, record, first) {
+            Ok(frame) => self.push(frame).await,
+            Err(error) => {
+                // What cannot be shown must not be skipped either.
+                self.error(&error).await?;
+                Err(Gone)
+            }
+        }
     }
 
     async fn bookmark(&self, revision: Revision, initial_events_end: bool) -> Result<(), Gone> {
-        self.push(json_frame("BOOKMARK", &self.presenter.bookmark(revision, initial_events_end))).await
+        match self.presenter.frame("BOOKMARK", &self.presenter.bookmark(revision, initial_events_end)) {
+            Ok(frame) => self.push(frame).await,
+            Err(error) => self.error(&error).await,
+        }
     }
 
     async fn farewell(&self, revision: Revision) -> Result<(), Gone> {
@@ -311,7 +340,15 @@ impl Watcher {
                 StatusError::expired(format!("resource version {asked} is in the future, the newest is {newest}"))
             }
         };
-        self.push(json_frame("ERROR", status.to_value().to_string().as_bytes())).await
+        self.error(&status).await
+    }
+
+    /// The last event: why there will be no more.
+    async fn error(&self, error: &StatusError) -> Result<(), Gone> {
+        match self.presenter.frame("ERROR", error.to_value().to_string().as_bytes()) {
+            Ok(frame) => self.push(frame).await,
+            Err(_) => Err(Gone),
+        }
     }
 
     async fn push(&self, frame: Bytes) -> Result<(), Gone> {

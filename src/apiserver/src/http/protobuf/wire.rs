@@ -57,3 +57,90 @@ impl<'a> Fields<'a> {
         Ok(Some((tag >> 3, value)))
     }
 }
+
+/// Wire types.
+pub(super) const VARINT: u64 = 0;
+pub(super) const FIXED64: u64 = 1;
+pub(super) const BYTES: u64 = 2;
+
+/// Longest varint, in bytes.
+const MAX_VARINT: usize = 10;
+
+/// Writes a message from its end to its beginning.
+#[derive(Debug, Default)]
+pub(super) struct Backwards(Vec<u8>);
+
+impl Backwards {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes.iter().rev());
+    }
+
+    pub(super) fn varint(&mut self, value: u64) {
+        let mut groups = [0; MAX_VARINT];
+        let length = varint(value, &mut groups);
+        self.bytes(&groups[..length]);
+    }
+
+    pub(super) fn tag(&mut self, number: u64, wire: u64) {
+        self.varint(number << 3 | wire);
+    }
+
+    /// A field of bytes or text.
+    pub(super) fn field(&mut self, number: u64, content: &[u8]) {
+        self.bytes(content);
+        self.varint(content.len() as u64);
+        self.tag(number, BYTES);
+    }
+
+    /// A field that is a whole number.
+    pub(super) fn number(&mut self, number: u64, value: i64) {
+        self.varint(value as u64);
+        self.tag(number, VARINT);
+    }
+
+    /// A field that is a message.
+    pub(super) fn message<E>(
+        &mut self,
+        number: u64,
+        content: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let behind = self.0.len();
+        content(self)?;
+        self.varint((self.0.len() - behind) as u64);
+        self.tag(number, BYTES);
+        Ok(())
+    }
+
+    /// The bytes in their order.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.0.reverse();
+        self.0
+    }
+}
+
+/// Writes a varint to the beginning of a buffer and gives its length.
+fn varint(mut value: u64, buffer: &mut [u8; MAX_VARINT]) -> usize {
+    let mut length = 0;
+    loop {
+        let more = value >= 0x80;
+        buffer[length] = (value as u8 & 0x7f) | if more { 0x80 } else { 0 };
+        length += 1;
+        if !more {
+            return length;
+        }
+        value >>= 7;
+    }
+}
+
+/// A field's tag and length in front of bytes that follow.
+pub(super) fn heading(number: u64, length: usize, out: &mut Vec<u8>) {
+    let mut groups = [0; MAX_VARINT];
+    for value in [number << 3 | BYTES, length as u64] {
+        let written = varint(value, &mut groups);
+        out.extend_from_slice(&groups[..written]);
+    }
+}

@@ -92,7 +92,7 @@ async fn bodies_that_cannot_be_understood() {
         (&[("content-type", "application/vnd.kubernetes.protobuf")], b"k8s\0".to_vec(), 400),
         (&[("content-type", "application/cbor")], b"\xa0".to_vec(), 415),
         (&[("content-type", "text/plain")], b"{}".to_vec(), 415),
-        (&[("accept", "application/vnd.kubernetes.protobuf")], b"{}".to_vec(), 406),
+        (&[("accept", "application/cbor")], b"{}".to_vec(), 406),
         (&yaml, bomb.into_bytes(), 400),
         (&yaml, b"a: [".to_vec(), 400),
         (&yaml, b"a: 1\n---\nb: 2\n".to_vec(), 400),

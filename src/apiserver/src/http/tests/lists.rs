@@ -79,6 +79,8 @@ async fn versions_say_how_new_a_list_must_be() {
     let newer = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=NotOlderThan");
     assert_eq!(names(&cluster.get(&newer).await.expect(200)).len(), 3);
     assert_eq!(names(&cluster.get(&format!("{CONFIG_MAPS}?resourceVersion=0")).await.expect(200)).len(), 3);
+    let any = cluster.get(&format!("{CONFIG_MAPS}?resourceVersion=0&limit=1")).await.expect(200);
+    assert_eq!((names(&any).len(), any["metadata"].get("continue")), (3, None));
     for path in [CONFIG_MAPS.to_owned(), format!("{CONFIG_MAPS}/later")] {
         let answer = cluster.get(&format!("{path}?resourceVersion=999999")).await;
         assert_eq!(answer.code, 504);
@@ -103,6 +105,15 @@ async fn what_has_left_the_history_is_410() {
     let token = first["metadata"]["continue"].as_str().expect("more");
     let answer = cluster.get(&format!("{CONFIG_MAPS}?limit=1&continue={token}")).await;
     assert_eq!((answer.code.as_u16(), answer.json()["reason"].as_str()), (410, Some("Expired")));
+    // Who does not mind goes on at the present revision.
+    let token = answer.json()["metadata"]["continue"].as_str().expect("a way on").to_owned();
+    let rest = cluster.get(&format!("{CONFIG_MAPS}?continue={token}")).await.expect(200);
+    assert_eq!(names(&rest).len(), 10);
+    assert_ne!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let old = first["metadata"]["resourceVersion"].as_str().expect("a version");
+    let answer = cluster.get(&format!("{CONFIG_MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await;
+    assert_eq!(answer.code, 410);
+    assert_eq!(answer.message(), "The resourceVersion for the provided list is too old.");
 }
 
 #[tokio::test]
@@ -121,9 +132,21 @@ async fn large_lists_are_streamed_and_compressed() {
     let mut unpacked = Vec::new();
     flate2::read::GzDecoder::new(&zipped.bytes[..]).read_to_end(&mut unpacked).expect("gzip");
     assert_eq!(unpacked, plain.bytes);
-    let pretty = cluster.get(&format!("{CONFIG_MAPS}?pretty=true")).await;
-    assert!(pretty.bytes.starts_with(b"{\n  \""));
-    assert_eq!(pretty.json(), plain.json());
+    for path in [format!("{CONFIG_MAPS}?pretty=true"), format!("{CONFIG_MAPS}?pretty=1&limit=1")] {
+        let pretty = cluster.get(&path).await;
+        let text = String::from_utf8(pretty.bytes.to_vec()).expect("text");
+        assert!(text.starts_with("{\n  \"") && text.ends_with("\n    }\n  ]\n}\n"), "{text}");
+        assert_eq!(pretty.json()["items"][0], plain.json()["items"][0]);
+    }
+    let yaml = cluster.send(request(Method::GET, CONFIG_MAPS, &[("accept", "application/yaml")], Body::empty())).await;
+    assert_eq!(yaml.headers["content-type"], "application/yaml");
+    let read: Value = serde_json::from_str(&yaml_to_json(&yaml.bytes)).expect("JSON");
+    assert_eq!(read, plain.json());
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    let binary = cluster.send(request(Method::GET, CONFIG_MAPS, &accept, Body::empty())).await;
+    assert_eq!(binary.headers["content-type"], "application/vnd.kubernetes.protobuf");
+    assert_eq!(names(&protobuf_to_json(&binary.bytes)).len(), 60);
+    assert_eq!(protobuf_to_json(&binary.bytes)["metadata"], plain.json()["metadata"]);
 }
 
 #[tokio::test]
@@ -134,4 +157,56 @@ async fn a_collection_is_deleted_by_selector() {
     let answer: Answer = cluster.send(request(Method::DELETE, &path, &[], Body::empty())).await;
     assert_eq!(names(&answer.expect(200)), ["c001", "c003", "c005"]);
     assert_eq!(names(&cluster.get(CONFIG_MAPS).await.expect(200)), ["c000", "c002", "c004"]);
+}
+
+fn yaml_to_json(bytes: &[u8]) -> String {
+    crate::pipeline::decode_yaml(bytes, usize::MAX >> 1).expect("YAML").value.to_string()
+}
+
+fn protobuf_to_json(bytes: &[u8]) -> Value {
+    super::super::protobuf::decode(bytes).expect("protobuf").value
+}
+
+#[tokio::test]
+async fn every_answer_comes_in_protobuf_to_who_takes_nothing_else() {
+    let cluster = Cluster::start().await;
+    fill(&cluster, 3).await;
+    cluster.create("pods", pod("p")).await.expect("created");
+    let ask = async |method: Method, path: &str, accept: &str| {
+        cluster.send(request(method, path, &[("accept", accept)], Body::empty())).await
+    };
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    for (path, kind) in [
+        (format!("{CONFIG_MAPS}?limit=2"), "ConfigMapList"),
+        (format!("{CONFIG_MAPS}/c000"), "ConfigMap"),
+        ("/api/v1/namespaces/default/pods/p".to_owned(), "Pod"),
+        ("/api/v1/pods?labelSelector=none%3Dsuch".to_owned(), "PodList"),
+        (format!("{CONFIG_MAPS}/missing"), "Status"),
+        ("/api".to_owned(), "APIVersions"),
+        ("/apis".to_owned(), "APIGroupList"),
+        ("/apis/apps".to_owned(), "APIGroup"),
+        ("/api/v1".to_owned(), "APIResourceList"),
+    ] {
+        let answer = ask(Method::GET, &path, protobuf).await;
+        assert_eq!(answer.headers["content-type"], protobuf, "{path}");
+        let object = protobuf_to_json(&answer.bytes);
+        assert_eq!(object["kind"], kind, "{path}");
+        if !matches!(kind, "Pod" | "PodList" | "Status") {
+            let json = cluster.get(&path).await.expect(200);
+            assert_eq!(object.as_object().map(|map| map.len()), json.as_object().map(|map| map.len()), "{path}");
+        }
+    }
+    let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let answer = ask(Method::GET, CONFIG_MAPS, partial).await;
+    let object = protobuf_to_json(&answer.bytes);
+    assert_eq!((object["kind"].as_str(), names(&object).len()), (Some("PartialObjectMetadataList"), 3));
+    for accept in ["application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", "application/cbor"] {
+        let answer = ask(Method::GET, CONFIG_MAPS, accept).await;
+        assert_eq!(answer.code, 406, "{accept}");
+        let types = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+        assert_eq!(answer.message(), format!("only the following media types are accepted: {types}"));
+    }
+    // The dearer form only where it is asked for.
+    let answer = ask(Method::GET, CONFIG_MAPS, "application/vnd.kubernetes.protobuf,application/json").await;
+    assert_eq!(answer.headers["content-type"], "application/json");
 }

@@ -129,8 +129,15 @@ async fn a_list_through_a_watch_ends_with_a_bookmark() {
     assert_eq!(metadata["resourceVersion"], object["metadata"]["resourceVersion"]);
     cluster.create("configmaps", config_map("b")).await.expect("created");
     watch.expect("ADDED", "b").await;
-    let without = format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
-    assert_eq!(cluster.get(&without).await.code, 422);
+    let wrong = format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true");
+    assert_eq!(cluster.get(&wrong).await.code, 422);
+    // Without bookmarks nothing says where the list ends.
+    let path = format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+    let mut watch = Watch::open(&cluster, &path).await;
+    watch.expect("ADDED", "a").await;
+    watch.expect("ADDED", "b").await;
+    cluster.create("configmaps", config_map("c")).await.expect("created");
+    watch.expect("ADDED", "c").await;
 }
 
 #[tokio::test]
@@ -269,4 +276,82 @@ async fn many_watchers_see_every_change_in_order() {
     for watcher in watchers {
         assert_eq!(watcher.await.expect("no panic"), expected);
     }
+}
+
+#[tokio::test]
+async fn the_older_paths_of_watches_are_served() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        cluster.create("configmaps", config_map(name)).await.expect("created");
+    }
+    let mut all = Watch::open(&cluster, "/api/v1/watch/configmaps").await;
+    all.expect("ADDED", "a").await;
+    all.expect("ADDED", "b").await;
+    let mut one = Watch::open(&cluster, "/api/v1/watch/namespaces/default/configmaps/b").await;
+    one.expect("ADDED", "b").await;
+    cluster.merge("configmaps", "a", Door::Main, json!({"data": {"x": "y"}})).await.expect("patched");
+    cluster.delete("configmaps", "b", DeleteOptions::default()).await.expect("deleted");
+    one.expect("DELETED", "b").await;
+    let other = "/api/v1/watch/namespaces/default/configmaps/b?fieldSelector=metadata.name%3Da";
+    assert_eq!(cluster.get(other).await.code, 400);
+    assert_eq!(cluster.get("/api/v1/watch/nothing").await.code, 404);
+}
+
+/// The fields of length-delimited messages, enough for these tests.
+fn field(message: &[u8], number: u8) -> &[u8] {
+    let mut rest = message;
+    loop {
+        assert_eq!(rest[0] & 7, 2, "a field of bytes");
+        let mut length = 0;
+        let mut at = 1;
+        loop {
+            length |= usize::from(rest[at] & 0x7f) << (7 * (at - 1));
+            at += 1;
+            if rest[at - 1] & 0x80 == 0 {
+                break;
+            }
+        }
+        let content = &rest[at..at + length];
+        if rest[0] >> 3 == number {
+            return content;
+        }
+        rest = &rest[at + length..];
+    }
+}
+
+#[tokio::test]
+async fn watches_come_in_protobuf_to_who_takes_nothing_else() {
+    let cluster = Cluster::start().await;
+    let old = cluster.create("configmaps", config_map("a")).await.expect("created").record.revision();
+    let accept = [("accept", "application/vnd.kubernetes.protobuf;stream=watch")];
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let response = cluster.open(request(Method::GET, &path, &accept, Body::empty())).await;
+    assert_eq!(response.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
+    let mut body = response.into_body().into_data_stream();
+    let mut bytes = Vec::new();
+    let mut next = async || {
+        loop {
+            if let Some(head) = bytes.get(..4) {
+                let length = u32::from_be_bytes(head.try_into().expect("four bytes")) as usize;
+                if bytes.len() >= length + 4 {
+                    let frame: Vec<u8> = bytes.drain(..length + 4).collect();
+                    return frame[4..].to_vec();
+                }
+            }
+            let chunk = tokio::time::timeout(DEADLINE, body.next()).await.expect("in time").expect("more");
+            bytes.extend_from_slice(&chunk.expect("no error"));
+        }
+    };
+    let event = next().await;
+    assert_eq!(field(&event, 1), b"ADDED");
+    let object = field(field(&event, 2), 1).to_vec();
+    let unknown = object.strip_prefix(b"k8s\0").expect("an envelope");
+    assert_eq!(field(field(unknown, 1), 2), b"ConfigMap");
+    assert_eq!(field(field(field(unknown, 2), 1), 1), b"a");
+    let event = next().await;
+    assert_eq!(field(&event, 1), b"BOOKMARK");
+    assert!(event.windows(24).any(|window| window == b"k8s.io/initial-events-end"[..24].as_ref()));
+    assert!(event.windows(old.to_string().len()).any(|window| window == old.to_string().as_bytes()));
 }
