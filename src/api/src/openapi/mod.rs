@@ -2,9 +2,11 @@
 //! table: what `kubectl explain`, `apply`, `diff` and `edit` need to know.
 //!
 //! Building is not cheap (tens of milliseconds for everything): callers keep
-//! the encoded documents. Descriptions are few and our own.
+//! the encoded documents. What is said about types and fields is upstream's, see
+//! `descriptions`.
 
 mod custom;
+mod descriptions;
 pub mod gnostic;
 mod paths;
 mod schemas;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::descriptions::{self, Texts};
 use crate::resource::Resource;
 use crate::schema::{self, Field, ListKind, PatchStrategy, Type, TypeDef};
 
@@ -64,13 +65,33 @@ pub(super) fn build(roots: BTreeSet<String>, rows: &[&Resource], style: Style) -
 
 fn alias(name: &str, style: Style) -> Option<Value> {
     let v3 = style == Style::V3;
-    Some(match name {
+    let mut schema = match name {
         QUANTITY if v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
         QUANTITY => json!({"type": "string"}),
         TIME | MICRO_TIME => json!({"type": "string", "format": "date-time"}),
         INT_OR_STRING if v3 => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
         INT_OR_STRING => json!({"type": "string", "format": "int-or-string"}),
         PATCH => json!({"type": "object"}),
+        _ => return None,
+    };
+    if let Some(texts) = descriptions::of(name) {
+        schema["description"] = json!(texts.about);
+    }
+    Some(schema)
+}
+
+/// What is said about a field. Lists are all alike, and upstream's texts about
+/// them are the only ones that are not at hand.
+fn about_field(def: &TypeDef, texts: Option<&'static Texts>, field: &str) -> Option<String> {
+    if let Some(texts) = texts {
+        return texts.fields.get(field).filter(|text| !text.is_empty()).cloned();
+    }
+    let item = def.kinds.first()?.2.strip_suffix("List")?;
+    Some(match field {
+        "items" => format!("The objects of kind {item} that were found."),
+        "metadata" => "Version of the list, and where to read on.".to_owned(),
+        "kind" => format!("Always {item}List."),
+        "apiVersion" => "Group and version of the list and of its items.".to_owned(),
         _ => return None,
     })
 }
@@ -117,9 +138,15 @@ fn custom(name: &str, rows: &[&Resource], style: Style, needs: &mut BTreeSet<Str
 
 fn definition(def: &TypeDef, style: Style, needs: &mut BTreeSet<String>) -> Value {
     let mut schema = json!({"type": "object"});
+    let texts = descriptions::of(&def.name);
+    if let Some(texts) = texts.filter(|texts| !texts.about.is_empty()) {
+        schema["description"] = json!(texts.about);
+    }
     if let Some((group, version, kind)) = def.kinds.first() {
-        let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
-        schema["description"] = json!(format!("{kind} of {api_version}."));
+        if texts.is_none() {
+            let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+            schema["description"] = json!(format!("{kind} of {api_version}."));
+        }
         let kinds: Vec<Value> = def
             .kinds
             .iter()
@@ -136,15 +163,24 @@ fn definition(def: &TypeDef, style: Style, needs: &mut BTreeSet<String>) -> Valu
     }
     if !def.fields.is_empty() {
         let properties: Map<String, Value> =
-            def.fields.iter().map(|field| (field.name.clone(), property(field, style, needs))).collect();
+            def.fields
+                .iter()
+                .map(|field| {
+                    let about = about_field(def, texts, &field.name);
+                    (field.name.clone(), property(field, about, style, needs))
+                })
+                .collect();
         schema["properties"] = Value::Object(properties);
     }
     schema
 }
 
-fn property(field: &Field, style: Style, needs: &mut BTreeSet<String>) -> Value {
+fn property(field: &Field, about: Option<String>, style: Style, needs: &mut BTreeSet<String>) -> Value {
     let mut schema = value(&field.ty, style, needs);
     let mut extra = Map::new();
+    if let Some(about) = about {
+        extra.insert("description".to_owned(), json!(about));
+    }
     match &field.ty {
         Type::List { kind: ListKind::Atomic, .. } => {
             extra.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));

@@ -103,7 +103,7 @@ fn v3_has_what_kubectl_looks_for() {
         json!([{"group": "apps", "version": "v1", "kind": "Deployment"}])
     );
     assert_eq!(
-        schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"],
+        bare(&schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]),
         json!({
             "type": "array", "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"},
             "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
@@ -111,7 +111,7 @@ fn v3_has_what_kubectl_looks_for() {
         })
     );
     assert_eq!(
-        schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"],
+        bare(&schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"]),
         json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}], "default": {},
                "x-kubernetes-patch-strategy": "retainKeys"})
     );
@@ -147,12 +147,16 @@ fn kinds_without_shape_are_open() {
 
 #[test]
 fn references_lead_somewhere() {
-    let registry = registry();
-    for (group, version) in group_versions(&registry) {
-        let document = v3_document(&registry, &group, &version).expect("known");
+    references_of(&registry());
+    references_of(&crate::kinds::builtin());
+}
+
+fn references_of(registry: &Registry) {
+    for (group, version) in group_versions(registry) {
+        let document = v3_document(registry, &group, &version).expect("known");
         check_references(&document, "#/components/schemas/", &document["components"]["schemas"]);
     }
-    let document = v2(&registry);
+    let document = v2(registry);
     check_references(&document, "#/definitions/", &document["definitions"]);
 }
 
@@ -213,12 +217,9 @@ fn definitions_agree_with_upstream() {
     for (name, schema) in &ours {
         assert_eq!(bare(schema), bare(&swagger["definitions"][name]), "{name}");
     }
-    let document = v2(&registry());
+    let document = v2(&crate::kinds::builtin());
     for (path, item) in document["paths"].as_object().expect("a map") {
-        let Some(theirs) = swagger["paths"].get(path) else {
-            assert!(path.contains("things"), "{path}");
-            continue;
-        };
+        let theirs = swagger["paths"].get(path).unwrap_or_else(|| panic!("{path}"));
         for (method, operation) in item.as_object().expect("a map") {
             for key in ["operationId", "x-kubernetes-action", "x-kubernetes-group-version-kind"] {
                 if method != "parameters" {
@@ -227,4 +228,34 @@ fn definitions_agree_with_upstream() {
             }
         }
     }
+}
+
+/// With the feature `descriptions`, every type and field says what upstream
+/// says; needs `BARQUE_UPSTREAM`.
+#[cfg(feature = "descriptions")]
+#[test]
+fn descriptions_are_upstreams() {
+    let Some(folder) = std::env::var_os("BARQUE_UPSTREAM") else {
+        println!("skipped: BARQUE_UPSTREAM is not set");
+        return;
+    };
+    let path = std::path::Path::new(&folder).join("openapi/swagger.json");
+    let swagger: Value = serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON");
+    let ours = v2(&crate::kinds::builtin());
+    let (mut same, mut other) = (0, Vec::new());
+    for (name, schema) in ours["definitions"].as_object().expect("a map") {
+        let theirs = &swagger["definitions"][name];
+        assert!(schema["description"].is_string() || theirs["description"].is_null(), "{name}");
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let expected = &theirs["properties"][field]["description"];
+            assert!(property["description"].is_string() || expected.is_null(), "{name}.{field}");
+            if property["description"] == *expected {
+                same += 1;
+            } else if !name.ends_with("List") {
+                other.push(format!("{name}.{field}"));
+            }
+        }
+    }
+    assert!(same > 2000, "{same}");
+    assert!(other.len() < same / 20, "{other:?}");
 }

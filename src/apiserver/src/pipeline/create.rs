@@ -8,7 +8,7 @@ use barque_store::{Precondition, Snapshot};
 
 use super::execute::{Plan, Planned};
 use super::update::Ownership;
-use super::{AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, meta, model, stored};
+use super::{AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, meta, model, requester, stored};
 
 /// Attempts at a free name for `generateName`.
 const MAX_NAME_ATTEMPTS: usize = 8;
@@ -99,6 +99,7 @@ impl Pipeline {
         };
         meta::wipe_new(&mut object);
         model::default(row, &mut object);
+        requester::sign(context, &row.storage, &mut object);
         if ownership == Ownership::Update {
             // Before admission: what it adds is nobody's.
             model::own_fields(context, row, None, &mut object, Door::Main, context.memo.now(&self.world));

@@ -22,6 +22,7 @@ mod model;
 mod patch;
 mod pods;
 mod read;
+mod requester;
 mod scale;
 mod services;
 mod update;

@@ -10,12 +10,17 @@ use barque_store::{Draft, Key, Op, Precondition, Snapshot};
 use serde_json::{Value, json};
 
 use super::execute::Plan;
-use super::{Pipeline, Target};
+use super::{Pipeline, Target, meta};
+use crate::options::Ipv4Block;
 
 /// Storage name of Services.
 pub(super) const SERVICES: &str = "services";
-/// Storage name of addresses in use.
-pub const ADDRESSES: &str = "ipallocations";
+/// Storage name of addresses in use: each is an `IPAddress` that refers to its
+/// Service.
+pub const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
+/// Storage name of the blocks from which addresses are taken, besides the one
+/// that is configured.
+pub(super) const BLOCKS: &str = "servicecidrs.networking.k8s.io";
 /// Storage name of node ports in use.
 pub const NODE_PORTS: &str = "portallocations";
 
@@ -81,6 +86,27 @@ fn address_key(address: Ipv4Addr) -> Key {
 
 fn port_key(port: u16) -> Key {
     Key::new(NODE_PORTS, "", port.to_string())
+}
+
+/// The `IPAddress` of a Service, without what the server adds.
+pub(super) fn address_object(address: Ipv4Addr, service: &Object) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": address.to_string(),
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv4",
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": {"parentRef": {"resource": "services", "namespace": service.namespace(), "name": service.name()}},
+    })
+}
+
+/// The address that a stored Service holds, if nothing says so.
+pub(super) fn unrecorded_address(snapshot: &Snapshot, service: &Object) -> Option<Ipv4Addr> {
+    held_address(service).filter(|address| snapshot.get(&address_key(*address)).is_none())
 }
 
 /// Gives everything back that a Service holds.
@@ -227,11 +253,13 @@ impl Pipeline {
                 family(service, &text);
                 return Ok(());
             }
-            let block = self.options().service_cidr;
-            if !block.allows(address) {
+            let blocks = self.blocks(snapshot);
+            if !blocks.iter().any(|block| block.allows(address)) {
+                let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
                 return Err(fail(format!(
                     "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. \
-                     The range of valid IPs is {block}"
+                     The range of valid IPs is {}",
+                    blocks.join(", ")
                 )));
             }
             if snapshot.get(&address_key(address)).is_some() {
@@ -240,14 +268,34 @@ impl Pipeline {
             address
         };
         family(service, &address.to_string());
-        allocations.take(address_key(address), "IPAllocation", service);
+        let mut record = Object::from_value(address_object(address, service)).unwrap_or_default();
+        meta::stamp_new(self.world(), false, &mut record);
+        allocations.take(address_key(address), &record);
         Ok(())
+    }
+
+    /// The blocks from which addresses are taken: the configured one, and those
+    /// of ServiceCIDRs. Only IPv4 is served.
+    fn blocks(&self, snapshot: &Snapshot) -> Vec<Ipv4Block> {
+        let mut blocks = vec![self.options().service_cidr];
+        for record in snapshot.list(BLOCKS, None).filter(|record| !record.object().is_terminating()) {
+            let cidrs = record.object().get(&["spec", "cidrs"]).and_then(Value::as_array).into_iter().flatten();
+            for block in cidrs.filter_map(|cidr| cidr.as_str()?.parse().ok()) {
+                if !blocks.contains(&block) {
+                    blocks.push(block);
+                }
+            }
+        }
+        blocks
+    }
+
+    fn free_address(&self, snapshot: &Snapshot) -> Option<Ipv4Addr> {
+        self.blocks(snapshot).into_iter().find_map(|block| self.free_address_of(block, snapshot))
     }
 
     /// A free address, from the upper part of the block first: the lower one
     /// is kept for addresses that people choose.
-    fn free_address(&self, snapshot: &Snapshot) -> Option<Ipv4Addr> {
-        let block = self.options().service_cidr;
+    fn free_address_of(&self, block: Ipv4Block, snapshot: &Snapshot) -> Option<Ipv4Addr> {
         let size = block.len();
         let reserved = (size / 16).clamp(16.min(size / 4), 256);
         let upper = size - 1 - reserved;
@@ -304,7 +352,7 @@ impl Pipeline {
             service.set(&["spec", "healthCheckNodePort"], json!(number));
         }
         for number in held_ports(service).difference(held) {
-            allocations.take(port_key(*number), "NodePortAllocation", service);
+            allocations.take(port_key(*number), &port_object(*number, service));
         }
         Ok(())
     }
@@ -352,15 +400,18 @@ impl Pipeline {
 }
 
 impl Allocations {
-    fn take(&mut self, key: Key, kind: &str, service: &Object) {
-        let holder = json!({
-            "apiVersion": "internal.barque/v1",
-            "kind": kind,
-            "metadata": {"name": &*key.object.name, "uid": service.uid()},
-            "spec": {"service": {"namespace": service.namespace(), "name": service.name(), "uid": service.uid()}},
-        });
-        let holder = Object::from_value(holder).unwrap_or_default();
+    fn take(&mut self, key: Key, record: &Object) {
         self.preconditions.push(Precondition::Absent(key.clone()));
-        self.ops.push(Op::Put(key, Draft::encode(&holder)));
+        self.ops.push(Op::Put(key, Draft::encode(record)));
     }
+}
+
+fn port_object(number: u16, service: &Object) -> Object {
+    let record = json!({
+        "apiVersion": "internal.barque/v1",
+        "kind": "NodePortAllocation",
+        "metadata": {"name": number.to_string(), "uid": service.uid()},
+        "spec": {"service": {"namespace": service.namespace(), "name": service.name(), "uid": service.uid()}},
+    });
+    Object::from_value(record).unwrap_or_default()
 }

@@ -5,10 +5,11 @@
 mod flow;
 mod identity;
 
+use barque_api::world::format_time;
 use barque_api::{Object, Reason, StatusError};
 use serde_json::{Value, json};
 
-use super::{Pipeline, RequestContext};
+use super::{Door, Pipeline, RequestContext, services};
 use crate::admission::SYSTEM_CLASSES;
 
 pub use identity::{IDENTITY_LABEL, IDENTITY_NAMESPACE, MASTER_ADDRESS, MASTER_NAME, MasterIdentity};
@@ -64,6 +65,49 @@ impl Pipeline {
                 },
             });
             self.ensure(context, "services", "default", "kubernetes", service).await?;
+        }
+        self.service_block(context).await?;
+        self.record_addresses(context).await
+    }
+
+    /// The ServiceCIDR of the configured block.
+    async fn service_block(&self, context: &RequestContext) -> Result<(), StatusError> {
+        let block = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.options.service_cidr.to_string()]},
+        });
+        self.ensure(context, services::BLOCKS, "", "kubernetes", block).await?;
+        let target = self.target(services::BLOCKS, "", "kubernetes")?;
+        let Some(record) = self.store.view().snapshot().get(&target.key()).cloned() else { return Ok(()) };
+        if record.object().get(&["status", "conditions"]).is_some() {
+            return Ok(());
+        }
+        let mut ready = Object::clone(record.object());
+        let condition = json!({
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": format_time(self.world.now()),
+        });
+        ready.set(&["status", "conditions"], json!([condition]));
+        match self.update(context, &target, Door::Status, ready).await {
+            // Someone else was faster.
+            Err(error) if error.reason != Reason::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records the addresses of Services that nothing says are taken: those
+    /// of older data, and those whose record was deleted.
+    async fn record_addresses(&self, context: &RequestContext) -> Result<(), StatusError> {
+        let snapshot = self.store.view().snapshot();
+        let missing: Vec<(String, Value)> = snapshot
+            .list(services::SERVICES, None)
+            .filter_map(|record| {
+                let address = services::unrecorded_address(&snapshot, record.object())?;
+                Some((address.to_string(), services::address_object(address, record.object())))
+            })
+            .collect();
+        for (name, address) in missing {
+            self.ensure(context, services::ADDRESSES, "", &name, address).await?;
         }
         Ok(())
     }
