@@ -25,6 +25,7 @@ pub const NAMES: &[&str] = &[
     "nodelifecycle",
     "ttl-after-events",
     "endpointslice",
+    "service-cidr-controller",
     "customresourcedefinition",
     "apiserver-endpoints",
     "resourcequota",

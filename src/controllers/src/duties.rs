@@ -24,6 +24,7 @@ use crate::replicaset::ReplicaSetController;
 use crate::resourcequota::QuotaController;
 use crate::root_ca::RootCaController;
 use crate::serviceaccount::ServiceAccountController;
+use crate::servicecidr::ServiceCidrController;
 
 /// Gives the current table of kinds, custom resources included.
 pub type RegistrySource = Arc<dyn Fn() -> Arc<Registry> + Send + Sync>;
@@ -139,6 +140,7 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
         let ttl = options.event_ttl;
         add("ttl-after-events", Box::new(move || vec![Arc::new(EventTtlController::new(ttl))]));
     }
+    add("service-cidr-controller", Box::new(|| vec![Arc::new(ServiceCidrController)]));
     add("endpointslice", Box::new(|| vec![Arc::new(EndpointSliceController)]));
     add("customresourcedefinition", Box::new(|| vec![Arc::new(DefinitionController)]));
     {

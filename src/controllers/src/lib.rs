@@ -30,6 +30,7 @@ mod replicaset;
 mod resourcequota;
 mod root_ca;
 mod serviceaccount;
+mod servicecidr;
 #[cfg(test)]
 mod testing;
 

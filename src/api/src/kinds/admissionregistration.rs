@@ -6,7 +6,7 @@ use super::defaults::{Fields, each, fill, is_unset, spec, sub};
 use super::prepare;
 use super::row::Group;
 use crate::object::Object;
-use crate::resource::{Resource, Strategy};
+use crate::resource::{ALL_METADATA, Resource, Strategy};
 use crate::table::admission as table;
 use crate::validation::admission;
 
@@ -19,7 +19,7 @@ const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 /// All rows, by name.
 pub(super) fn rows() -> Vec<Resource> {
     let mutating_policy = Strategy {
-        default: default_mutating_policy,
+        default: default_policy,
         validate: admission::validate_mutating_policy,
         row: table::mutating_policy,
         ..Strategy::default()
@@ -39,6 +39,7 @@ pub(super) fn rows() -> Vec<Resource> {
     let validating_policy = Strategy {
         default: default_policy,
         prepare_create: prepare::empty_status,
+        status_keeps: ALL_METADATA,
         validate: admission::validate_validating_policy,
         validate_status_update: admission::validate_policy_status,
         row: table::validating_policy,
@@ -150,10 +151,6 @@ fn default_policy(policy: &mut Object) {
     let Some(spec) = spec(policy) else { return };
     fill(spec, "failurePolicy", "Fail");
     match_resources(spec, "matchConstraints");
-}
-
-fn default_mutating_policy(policy: &mut Object) {
-    default_policy(policy);
 }
 
 fn default_binding(binding: &mut Object) {

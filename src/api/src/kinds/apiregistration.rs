@@ -4,7 +4,7 @@ use super::defaults::{fill, spec, sub};
 use super::prepare;
 use super::row::{Group, path_segment};
 use crate::object::Object;
-use crate::resource::{Resource, Strategy};
+use crate::resource::{ALL_METADATA, Resource, Strategy};
 use crate::table::admission as table;
 use crate::validation::apiregistration;
 
@@ -21,6 +21,7 @@ pub(super) fn rows() -> Vec<Resource> {
             }
         },
         prepare_create: prepare::empty_status,
+        status_keeps: ALL_METADATA,
         validate: apiregistration::validate,
         validate_status_update: apiregistration::validate_status,
         row: table::api_service,

@@ -4,7 +4,7 @@ use super::defaults::{Fields, fill, fill_number, spec, sub};
 use super::prepare;
 use super::row::Group;
 use crate::object::Object;
-use crate::resource::{Resource, Strategy};
+use crate::resource::{ALL_METADATA, Resource, Strategy};
 use crate::table::cluster as table;
 use crate::validation::flowcontrol;
 
@@ -24,6 +24,7 @@ pub(super) fn rows() -> Vec<Resource> {
             }
         },
         prepare_create: prepare::empty_status,
+        status_keeps: ALL_METADATA,
         validate: flowcontrol::validate_schema,
         validate_status_update: flowcontrol::validate_status,
         row: table::flow_schema,
@@ -32,6 +33,7 @@ pub(super) fn rows() -> Vec<Resource> {
     let level = Strategy {
         default: default_level,
         prepare_create: prepare::empty_status,
+        status_keeps: ALL_METADATA,
         validate: flowcontrol::validate_level,
         validate_status_update: flowcontrol::validate_status,
         row: table::priority_level,

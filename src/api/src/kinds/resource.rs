@@ -1,5 +1,7 @@
 //! Rows of `resource.k8s.io`.
 
+use serde_json::Value;
+
 use super::defaults::{Fields, each, fill, fill_number, spec, sub};
 use super::prepare;
 use super::row::Group;
@@ -20,6 +22,7 @@ pub(super) fn rows() -> Vec<Resource> {
             }
         },
         prepare_create: prepare::empty_status,
+        prepare_status: |new, old, _| drop_released(new, old),
         validate: devices::validate_claim,
         validate_update: devices::validate_claim_update,
         validate_status_update: devices::validate_claim_status,
@@ -54,6 +57,19 @@ pub(super) fn rows() -> Vec<Resource> {
         V1.namespaced("ResourceClaimTemplate", "resourceclaimtemplates", &[], table::plain_columns, template),
         V1.cluster("ResourceSlice", "resourceslices", &[], table::slice_columns, slice).with_generation(),
     ]
+}
+
+/// A device that is no longer allocated has no status.
+fn drop_released(new: &mut Object, old: &Object) {
+    let id = |device: &Value| ["driver", "pool", "device", "shareID"].map(|field| device.text(field).to_owned());
+    let allocated = |object: &Object| -> Vec<[String; 4]> {
+        object.at("status").at("allocation").at("devices").list("results").iter().map(id).collect()
+    };
+    let (now, before) = (allocated(new), allocated(old));
+    let Some(Value::Array(devices)) = new.0.get_mut("status").and_then(|status| status.get_mut("devices")) else {
+        return;
+    };
+    devices.retain(|device| !before.contains(&id(device)) || now.contains(&id(device)));
 }
 
 /// Who says nothing wants exactly one device.

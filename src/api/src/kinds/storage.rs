@@ -5,7 +5,7 @@ use serde_json::json;
 use super::defaults::{fill, spec};
 use super::row::Group;
 use crate::object::Object;
-use crate::resource::{Resource, Strategy};
+use crate::resource::{ALL_METADATA, Resource, Strategy};
 use crate::table::storage as table;
 use crate::validation::{Fields as _, storage};
 
@@ -44,6 +44,7 @@ pub(super) fn rows() -> Vec<Resource> {
     };
     let attachment = Strategy {
         prepare_create: |attachment| attachment.set(&["status"], json!({"attached": false})),
+        status_keeps: ALL_METADATA,
         validate: storage::validate_attachment,
         validate_create: storage::validate_attachment_create,
         validate_update: storage::validate_attachment_update,

@@ -107,7 +107,46 @@ fn resource(row: &Resource, style: Style, roots: &mut BTreeSet<String>, out: &mu
 }
 
 impl Subject<'_> {
+    /// A connection to what is behind the object, whatever the verb: `exec`,
+    /// `proxy` and the like. Their kinds are the options they take.
+    fn connection(&self, verb: Verb) -> Option<Value> {
+        let (group, version, kind) = self.kind;
+        let method = match verb {
+            Verb::Create => "Post",
+            Verb::Delete => "Delete",
+            Verb::Get => "Get",
+            Verb::Patch => "Patch",
+            Verb::Update => "Put",
+            Verb::DeleteCollection | Verb::List | Verb::Watch => return None,
+        };
+        if !self.stream || !kind.ends_with("Options") {
+            return None;
+        }
+        let scope = if self.namespaced { "Namespaced" } else { "" };
+        let version_word = capitalized(&self.row.version);
+        let id = format!("connect{}{version_word}{method}{scope}{}{}", self.group_word(), self.row.kind, self.suffix);
+        let mut operation = json!({
+            "operationId": id,
+            "tags": [self.tag()],
+            "x-kubernetes-action": "connect",
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+            "responses": {
+                "200": self.response("200", json!({"type": "string"})),
+                "401": {"description": "Unauthorized"},
+            },
+        });
+        if self.style == Style::V2 {
+            operation["schemes"] = json!(["https"]);
+            operation["consumes"] = json!(["*/*"]);
+            operation["produces"] = json!(self.produces());
+        }
+        Some(operation)
+    }
+
     fn operation(&self, verb: Verb, roots: &mut BTreeSet<String>) -> Value {
+        if let Some(connection) = self.connection(verb) {
+            return connection;
+        }
         let (group, version, kind) = self.kind;
         let name = definition_name(group, version, kind);
         let list_name = definition_name(group, version, &format!("{kind}List"));
@@ -186,7 +225,11 @@ impl Subject<'_> {
     }
 
     fn produces(&self) -> &'static [&'static str] {
-        if self.stream { &["text/plain"] } else { &["application/json", "application/yaml"] }
+        if self.stream && self.kind.2.ends_with("Options") {
+            &["*/*"]
+        } else if self.stream {
+            &["text/plain"]
+        } else { &["application/json", "application/yaml"] }
     }
 
     fn response(&self, code: &str, schema: Value) -> Value {
@@ -260,8 +303,8 @@ impl Subject<'_> {
     }
 
     fn group_word(&self) -> String {
-        let group = self.row.group.split('.').next().unwrap_or_default();
-        if group.is_empty() { "Core".to_owned() } else { capitalized(group) }
+        let group = self.row.group.strip_suffix(".k8s.io").unwrap_or(&self.row.group);
+        if group.is_empty() { "Core".to_owned() } else { group.split('.').map(capitalized).collect() }
     }
 
     fn tag(&self) -> String {

@@ -12,6 +12,9 @@ use crate::status::{FieldError, FieldErrorKind};
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20000;
+const MAX_TOPOLOGY_LABELS: usize = 16;
+/// Most zones, and most nodes, of the hints of an endpoint.
+const MAX_HINTS: usize = 8;
 
 /// Rules for Endpoints.
 pub(crate) fn validate_endpoints(endpoints: &Object) -> Vec<FieldError> {
@@ -108,6 +111,7 @@ pub(crate) fn validate_slice(slice: &Object) -> Vec<FieldError> {
             }
         }
         endpoint_names(&mut report, endpoint, &path);
+        topology(&mut report, endpoint, &path);
     }
     let path = Path::root("ports");
     too_many(&mut report, &path, slice.list("ports").len(), MAX_PORTS);
@@ -128,6 +132,30 @@ pub(crate) fn validate_slice(slice: &Object) -> Vec<FieldError> {
         app_protocol(&mut report, port, &path);
     }
     report.errors
+}
+
+/// Where an endpoint is, and who should send it traffic.
+fn topology(report: &mut Report, endpoint: &Value, path: &Path) {
+    let labels = endpoint.at("deprecatedTopology");
+    let at = path.child("deprecatedTopology");
+    too_many(report, &at, labels.as_object().map_or(0, serde_json::Map::len), MAX_TOPOLOGY_LABELS);
+    rules::labels(report, labels, &at);
+    let hints = endpoint.at("hints");
+    let at = path.child("hints");
+    for (field, rule) in
+        [("forZones", names::label_value as fn(&str) -> Vec<String>), ("forNodes", names::dns_subdomain)]
+    {
+        let at = at.child(field);
+        too_many(report, &at, hints.list(field).len(), MAX_HINTS);
+        let mut seen = BTreeSet::new();
+        for (index, hint) in hints.list(field).iter().enumerate().take(MAX_HINTS) {
+            let (name, at) = (hint.text("name"), at.index(index));
+            if !seen.insert(name) {
+                report.duplicate(&at.child("name"), name);
+            }
+            report.all_invalid(&at.child("name"), name, rule(name));
+        }
+    }
 }
 
 /// The address type of an EndpointSlice never changes.
