@@ -229,7 +229,9 @@ impl Subject<'_> {
             &["*/*"]
         } else if self.stream {
             &["text/plain"]
-        } else { &["application/json", "application/yaml"] }
+        } else {
+            &["application/json", "application/yaml"]
+        }
     }
 
     fn response(&self, code: &str, schema: Value) -> Value {

@@ -162,14 +162,14 @@ fn definition(def: &TypeDef, style: Style, needs: &mut BTreeSet<String>) -> Valu
         schema["x-kubernetes-map-type"] = json!("atomic");
     }
     if !def.fields.is_empty() {
-        let properties: Map<String, Value> =
-            def.fields
-                .iter()
-                .map(|field| {
-                    let about = about_field(def, texts, &field.name);
-                    (field.name.clone(), property(field, about, style, needs))
-                })
-                .collect();
+        let properties: Map<String, Value> = def
+            .fields
+            .iter()
+            .map(|field| {
+                let about = about_field(def, texts, &field.name);
+                (field.name.clone(), property(field, about, style, needs))
+            })
+            .collect();
         schema["properties"] = Value::Object(properties);
     }
     schema

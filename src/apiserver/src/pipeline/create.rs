@@ -8,7 +8,9 @@ use barque_store::{Precondition, Snapshot};
 
 use super::execute::{Plan, Planned};
 use super::update::Ownership;
-use super::{AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, meta, model, requester, stored};
+use super::{
+    AdmissionRequest, Door, Notes, Operation, Pipeline, RequestContext, Target, Written, meta, model, requester, stored,
+};
 
 /// Attempts at a free name for `generateName`.
 const MAX_NAME_ATTEMPTS: usize = 8;

@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use barque_api::world::format_time;
 use barque_api::{FieldError, Object, StatusError};
 use barque_store::{Draft, Key, Op, Precondition, Snapshot};
 use serde_json::{Value, json};
 
 use super::execute::Plan;
-use super::{Pipeline, Target, meta};
+use super::{Pipeline, Target};
 use crate::options::Ipv4Block;
 
 /// Storage name of Services.
@@ -269,7 +270,8 @@ impl Pipeline {
         };
         family(service, &address.to_string());
         let mut record = Object::from_value(address_object(address, service)).unwrap_or_default();
-        meta::stamp_new(self.world(), false, &mut record);
+        record.set(&["metadata", "uid"], json!(self.world().new_uid()));
+        record.set(&["metadata", "creationTimestamp"], json!(format_time(self.world().now())));
         allocations.take(address_key(address), &record);
         Ok(())
     }
