@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::auth::token::service_account::{ServiceAccountAuthenticator, ServiceAccountOptions, ServiceAccountTokens};
 use crate::auth::{Authenticator, MASTERS, TokenFile, User};
 use crate::http::{Api, PeerUser};
 use crate::options::{PipelineOptions, ServerOptions};
@@ -64,6 +65,23 @@ impl Cluster {
         let api =
             Api::builder(Arc::clone(&pipeline)).identity(Arc::new(Authenticator::new(tokens))).options(server).build();
         Self { store, pipeline, api }
+    }
+
+    /// The same with the default roles and bindings, and tokens of service
+    /// accounts.
+    pub async fn with_roles(self) -> Self {
+        let context = RequestContext::internal("test", None);
+        crate::auth::rbac::defaults::reconcile(&self.pipeline, &context).await.expect("roles");
+        let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        let key = crate::auth::token::jwt::SigningKey::from_pem(&key).expect("a key");
+        let tokens = Arc::new(ServiceAccountTokens::new(ServiceAccountOptions::default(), Some(key), Vec::new()));
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as _;
+        let accounts = ServiceAccountAuthenticator::new(Arc::clone(&tokens), store, World::system());
+        let file = TokenFile::parse("guest-token,guest,7\nnode-token,system:node:n1,8,system:nodes").expect("valid");
+        let identity = Authenticator::new(file).with_tokens(Arc::new(accounts));
+        let api =
+            Api::builder(Arc::clone(&self.pipeline)).identity(Arc::new(identity)).service_accounts(tokens).build();
+        Self { api, ..self }
     }
 
     pub fn admin() -> Arc<User> {

@@ -76,6 +76,10 @@ impl Duty for Bootstrap {
             warn!(%error, "the system's namespaces could not be made, will retry");
             tokio::time::sleep(BOOTSTRAP_PAUSE).await;
         }
+        while let Err(error) = barque_apiserver::reconcile_rbac(&self.pipeline, &request).await {
+            warn!(%error, "the default roles and bindings could not be made, will retry");
+            tokio::time::sleep(BOOTSTRAP_PAUSE).await;
+        }
         context.token.revoked().await;
     }
 }

@@ -25,7 +25,7 @@ impl PermissionEnforcement {
     fn may(&self, request: &AdmissionRequest<'_>, asked: &Attributes) -> Result<(), String> {
         match self.authorizer.authorize(&request.context.user, asked, request.snapshot) {
             Decision::Allow => Ok(()),
-            Decision::Deny(why) => Err(why),
+            Decision::NoOpinion(why) | Decision::Deny(why) => Err(why),
         }
     }
 

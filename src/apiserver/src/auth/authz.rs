@@ -1,18 +1,26 @@
-//! What a user may do. Role-based access comes as another [`Authorizer`].
+//! What a user may do. Several [`Authorizer`]s are asked in order until one
+//! has an opinion.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use barque_api::{Reason, StatusError};
 use barque_store::Snapshot;
+use futures::future::BoxFuture;
 
-use super::{MASTERS, MONITORING, User, node};
+use super::rbac::{RbacAuthorizer, Rule};
+use super::{MASTERS, User};
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Attributes {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`,
     /// `deletecollection`; the HTTP method in lower case for paths.
     pub verb: String,
     /// API group.
     pub group: String,
+    /// API version, "" where it does not matter.
+    pub version: String,
     /// Plural of the resource; "" when `path` is asked for.
     pub resource: String,
     /// Subresource, "" for the main resource.
@@ -23,6 +31,8 @@ pub struct Attributes {
     pub name: String,
     /// `fieldSelector` of a list or watch, as it was sent.
     pub field_selector: String,
+    /// `labelSelector` of a list or watch, as it was sent.
+    pub label_selector: String,
     /// Path of a request that is not about a resource, "" otherwise.
     pub path: String,
 }
@@ -32,52 +42,132 @@ pub struct Attributes {
 pub enum Decision {
     /// It may go on.
     Allow,
-    /// It may not; the text is added to the message if not empty.
+    /// Others may decide; the text is why this one does not allow it, "" if
+    /// there is nothing to say.
+    NoOpinion(String),
+    /// It may not, whatever others say; the text is added to the message if
+    /// not empty.
     Deny(String),
+}
+
+/// What an authorizer can tell of a user without asking about one request.
+#[derive(Debug, Clone, Default)]
+pub struct UserRules {
+    /// What is allowed.
+    pub rules: Vec<Rule>,
+    /// Why there may be more, or why something is missing.
+    pub errors: Vec<String>,
+    /// There may be more than the rules say.
+    pub incomplete: bool,
 }
 
 /// Decides what may be done.
 pub trait Authorizer: Send + Sync + 'static {
     /// Decides about one request. The snapshot is the newest local one.
     fn authorize(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> Decision;
+
+    /// What is known of a user's permissions in a namespace.
+    fn rules(&self, user: &User, namespace: &str, snapshot: &Snapshot) -> UserRules {
+        let _ = (user, namespace, snapshot);
+        UserRules::default()
+    }
+
+    /// Whether somebody else is asked: then [`Authorizer::prepare`] comes
+    /// before [`Authorizer::authorize`].
+    fn asks(&self) -> bool {
+        false
+    }
+
+    /// Asks whoever must be asked, so that [`Authorizer::authorize`] knows the
+    /// answer.
+    fn prepare<'a>(&'a self, user: &'a User, request: &'a Attributes, snapshot: &'a Snapshot) -> BoxFuture<'a, ()> {
+        let _ = (user, request, snapshot);
+        Box::pin(std::future::ready(()))
+    }
 }
 
-/// The masters group may everything, a node only its own, everybody who is
-/// known may look at versions, discovery and themselves.
+/// Members of `system:masters` may everything: whatever is broken, they can
+/// mend it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct GroupAuthorizer;
+pub struct Privileged;
 
-const PUBLIC_PATHS: &[&str] = &["/livez", "/readyz", "/healthz", "/version"];
-const KNOWN_USER_PATHS: &[&str] = &["/api", "/apis", "/openapi", "/"];
-const SELF_REVIEWS: &[&str] = &["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
+impl Authorizer for Privileged {
+    fn authorize(&self, user: &User, _: &Attributes, _: &Snapshot) -> Decision {
+        if user.is_in(MASTERS) { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+    }
 
-fn is_under(path: &str, root: &str) -> bool {
-    path == root || (path.starts_with(root) && path[root.len()..].starts_with('/'))
+    fn rules(&self, user: &User, _: &str, _: &Snapshot) -> UserRules {
+        let all = || vec!["*".to_owned()];
+        let rules = vec![
+            Rule::new(all(), all(), all(), Vec::new(), Vec::new()),
+            Rule::new(all(), Vec::new(), Vec::new(), Vec::new(), all()),
+        ];
+        UserRules { rules: if user.is_in(MASTERS) { rules } else { Vec::new() }, ..UserRules::default() }
+    }
 }
 
-impl Authorizer for GroupAuthorizer {
+/// Several authorizers in order.
+pub struct Authorizers(ArcSwap<Vec<Arc<dyn Authorizer>>>);
+
+impl Authorizers {
+    /// These, in order.
+    #[must_use]
+    pub fn new(list: Vec<Arc<dyn Authorizer>>) -> Self {
+        Self(ArcSwap::from_pointee(list))
+    }
+
+    /// The default: masters, nodes, roles.
+    #[must_use]
+    pub fn standard(rbac: Arc<RbacAuthorizer>) -> Self {
+        Self::new(vec![Arc::new(Privileged), Arc::new(super::node::NodeAuthorizer), rbac])
+    }
+
+    /// Others from now on, for everybody who shares this.
+    pub fn set(&self, list: Vec<Arc<dyn Authorizer>>) {
+        self.0.store(Arc::new(list));
+    }
+}
+
+impl Authorizer for Authorizers {
     fn authorize(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> Decision {
-        if user.is_in(MASTERS) {
-            return Decision::Allow;
+        let mut reasons = Vec::new();
+        for authorizer in self.0.load().iter() {
+            match authorizer.authorize(user, request, snapshot) {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                opinion => return opinion,
+            }
         }
-        if !request.path.is_empty() {
-            let public = PUBLIC_PATHS.iter().any(|root| is_under(&request.path, root));
-            let known = user.is_authenticated() && KNOWN_USER_PATHS.iter().any(|root| is_under(&request.path, root));
-            let monitoring = user.is_in(MONITORING) && is_under(&request.path, "/metrics");
-            let reads = matches!(request.verb.as_str(), "get" | "head" | "options");
-            return if reads && (public || known || monitoring) {
-                Decision::Allow
-            } else {
-                Decision::Deny(String::new())
-            };
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    fn rules(&self, user: &User, namespace: &str, snapshot: &Snapshot) -> UserRules {
+        let mut all = UserRules::default();
+        for authorizer in self.0.load().iter() {
+            let part = authorizer.rules(user, namespace, snapshot);
+            all.rules.extend(part.rules);
+            all.errors.extend(part.errors);
+            all.incomplete |= part.incomplete;
         }
-        if user.is_authenticated() && request.verb == "create" && SELF_REVIEWS.contains(&request.resource.as_str()) {
-            return Decision::Allow;
-        }
-        match user.node() {
-            Some(name) => node::authorize(name, request, snapshot),
-            None => Decision::Deny(String::new()),
-        }
+        all
+    }
+
+    fn asks(&self) -> bool {
+        self.0.load().iter().any(|authorizer| authorizer.asks())
+    }
+
+    fn prepare<'a>(&'a self, user: &'a User, request: &'a Attributes, snapshot: &'a Snapshot) -> BoxFuture<'a, ()> {
+        let list = self.0.load_full();
+        Box::pin(async move {
+            for authorizer in list.iter() {
+                if authorizer.asks() {
+                    authorizer.prepare(user, request, snapshot).await;
+                }
+                if !matches!(authorizer.authorize(user, request, snapshot), Decision::NoOpinion(_)) {
+                    return;
+                }
+            }
+        })
     }
 }
 
@@ -113,41 +203,39 @@ pub fn forbidden(user: &User, request: &Attributes, reason: &str) -> StatusError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::AUTHENTICATED;
 
-    fn user(groups: &[&str]) -> User {
-        User { name: "jane".to_owned(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..User::default() }
+    struct Says(Decision);
+
+    impl Authorizer for Says {
+        fn authorize(&self, _: &User, _: &Attributes, _: &Snapshot) -> Decision {
+            self.0.clone()
+        }
     }
 
-    fn path(path: &str) -> Attributes {
-        Attributes { verb: "get".to_owned(), path: path.to_owned(), ..Attributes::default() }
-    }
-
-    fn allowed(user: &User, request: &Attributes) -> bool {
-        GroupAuthorizer.authorize(user, request, &Snapshot::default()) == Decision::Allow
+    fn union(answers: &[Decision]) -> Decision {
+        let list = answers.iter().map(|answer| Arc::new(Says(answer.clone())) as Arc<dyn Authorizer>).collect();
+        Authorizers::new(list).authorize(&User::default(), &Attributes::default(), &Snapshot::default())
     }
 
     #[test]
-    fn paths_open_up_with_what_is_known_of_the_user() {
-        let (nobody, known) = (User::anonymous(), user(&[AUTHENTICATED]));
-        assert!(allowed(&nobody, &path("/readyz")) && allowed(&nobody, &path("/livez/ping")));
-        assert!(!allowed(&nobody, &path("/readyzzz")) && !allowed(&nobody, &path("/apis")));
-        assert!(allowed(&known, &path("/apis/apps/v1")) && allowed(&known, &path("/openapi/v3")));
-        assert!(!allowed(&known, &path("/metrics")));
-        assert!(allowed(&user(&[MONITORING]), &path("/metrics")));
-        assert!(allowed(&user(&[MASTERS]), &path("/metrics")));
+    fn the_first_opinion_counts_and_reasons_add_up() {
+        let unsure = |why: &str| Decision::NoOpinion(why.to_owned());
+        let deny = Decision::Deny("never".to_owned());
+        assert_eq!(union(&[]), unsure(""));
+        assert_eq!(union(&[unsure("a"), unsure(""), unsure("b")]), unsure("a\nb"));
+        assert_eq!(union(&[unsure("a"), Decision::Allow, deny.clone()]), Decision::Allow);
+        assert_eq!(union(&[unsure("a"), deny.clone(), Decision::Allow]), deny);
     }
 
     #[test]
     fn refusals_are_worded_as_upstream_words_them() {
+        let known = User { name: "jane".to_owned(), ..User::default() };
         let request = Attributes {
             verb: "list".to_owned(),
             resource: "pods".to_owned(),
             namespace: "default".to_owned(),
             ..Attributes::default()
         };
-        let known = user(&[AUTHENTICATED]);
-        assert!(!allowed(&known, &request));
         assert_eq!(
             forbidden(&known, &request, "").message,
             "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
@@ -164,9 +252,7 @@ mod tests {
             forbidden(&known, &request, "").message,
             "deployments.apps \"x\" is forbidden: User \"jane\" cannot get resource \"deployments/scale\" in API group \"apps\" at the cluster scope"
         );
-        assert_eq!(
-            forbidden(&known, &path("/metrics"), "").message,
-            "forbidden: User \"jane\" cannot get path \"/metrics\""
-        );
+        let path = Attributes { verb: "get".to_owned(), path: "/metrics".to_owned(), ..Attributes::default() };
+        assert_eq!(forbidden(&known, &path, "").message, "forbidden: User \"jane\" cannot get path \"/metrics\"");
     }
 }

@@ -2,13 +2,17 @@
 
 pub mod authn;
 pub mod authz;
+pub mod impersonate;
 pub mod node;
+pub mod rbac;
+pub mod token;
 mod tokens;
 
 use std::collections::BTreeMap;
 
 pub use authn::{Authenticator, Credentials, Identity};
-pub use authz::{Attributes, Authorizer, Decision, GroupAuthorizer};
+pub use authz::{Attributes, Authorizer, Authorizers, Decision, Privileged, UserRules};
+pub use rbac::RbacAuthorizer;
 pub use tokens::{TokenFile, TokenFileError};
 
 /// The user's group that may everything.
@@ -25,6 +29,11 @@ pub const MONITORING: &str = "system:monitoring";
 pub const ANONYMOUS: &str = "system:anonymous";
 /// Prefix of a node's user name.
 pub const NODE_USER_PREFIX: &str = "system:node:";
+
+/// The group of all service accounts; with `:namespace` those of one.
+pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+/// Prefix of a service account's user name.
+pub const SERVICE_ACCOUNT_USER_PREFIX: &str = "system:serviceaccount:";
 
 /// A user, as authentication found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,10 +66,24 @@ impl User {
     pub fn is_authenticated(&self) -> bool {
         self.is_in(AUTHENTICATED)
     }
+}
 
-    /// The node whose agent this is.
-    #[must_use]
-    pub fn node(&self) -> Option<&str> {
-        if self.is_in(NODES) { self.name.strip_prefix(NODE_USER_PREFIX) } else { None }
-    }
+/// The user name of a service account.
+#[must_use]
+pub fn service_account_user(namespace: &str, name: &str) -> String {
+    format!("{SERVICE_ACCOUNT_USER_PREFIX}{namespace}:{name}")
+}
+
+/// The namespace and name in the user name of a service account.
+#[must_use]
+pub fn split_service_account(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT_USER_PREFIX)?.split_once(':')?;
+    let valid = |text: &str| !text.is_empty() && !text.contains(':');
+    (valid(namespace) && valid(name)).then_some((namespace, name))
+}
+
+/// The groups of a service account, but for [`AUTHENTICATED`].
+#[must_use]
+pub fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec![SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")]
 }

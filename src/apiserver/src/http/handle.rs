@@ -11,7 +11,7 @@ use barque_api::{Object, Reason, Resource, StatusError, managed};
 use barque_store::RequestId;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use serde_json::{Value, json};
@@ -27,10 +27,9 @@ use super::present::encode;
 use super::query::{Query, WriteOptions};
 use super::respond::{closing, error_response, json_response, text_response};
 use super::stream::Streamed;
-use super::{Api, PeerUser, body, busy, protobuf, record, review};
+use super::{Api, body, busy, protobuf, record, review};
 use crate::audit::{self, Trail};
-use crate::auth::authn::unauthorized;
-use crate::auth::{Attributes, Credentials, User, authz};
+use crate::auth::{Attributes, User};
 use crate::pipeline::{Decoded, RequestContext, decode_json, decode_yaml};
 
 /// Longest `Idempotency-Key`, in bytes.
@@ -113,10 +112,10 @@ impl Api {
         audit_id: &str,
         trail: &mut Option<Arc<Trail>>,
     ) -> Result<Response<Body>, Failure> {
-        let user = self.user(&parts)?;
         let query = Query::of(&parts.uri)?;
+        let (user, impersonator) = self.identify(&route, &parts).await?;
         let asked = info::attributes(&route, &parts.method, parts.uri.path(), &query);
-        *trail = self.trail(audit_id, &user, &asked, &route, &parts).await;
+        *trail = self.trail(audit_id, &user, impersonator, &asked, &route, &parts).await;
         let within = record::limit(self.options.request_timeout, &query, &asked)?;
         let work = self.answer_known(user, query, asked, route, parts, body, subject, trail.as_ref());
         let work = audit::within(trail.clone(), work);
@@ -140,17 +139,9 @@ impl Api {
         subject: &mut Subject,
         trail: Option<&Arc<Trail>>,
     ) -> Result<Response<Body>, Failure> {
-        if !matches!(route, Route::Resource(_)) {
-            match self.pipeline.decide(&user, &asked) {
-                crate::auth::Decision::Allow => {}
-                crate::auth::Decision::Deny(_) if !user.is_authenticated() => return Err(unauthorized().into()),
-                crate::auth::Decision::Deny(reason) => return Err(authz::forbidden(&user, &asked, &reason).into()),
-            }
-            if let Route::Health(kind, only) = &route {
-                return Ok(self.health(kind, only.as_deref(), &query));
-            }
-        } else if !user.is_authenticated() {
-            return Err(unauthorized().into());
+        self.permit(&route, &user, &asked).await?;
+        if let Route::Health(kind, only) = &route {
+            return Ok(self.health(kind, only.as_deref(), &query));
         }
         let (parts, body) = match self.stream(&user, &asked, &route, parts, body, subject).await? {
             Streamed::Answer(response) => return Ok(response),
@@ -177,15 +168,6 @@ impl Api {
             Route::Resource(path) => Ok(self.resource(call, path, subject).await?),
             other => Ok(self.document(&call, other)?),
         }
-    }
-
-    fn user(&self, parts: &Parts) -> Result<Arc<User>, StatusError> {
-        let certificate = parts.extensions.get::<PeerUser>().map(|peer| &peer.0);
-        let authorization = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => Some(value.to_str().map_err(|_| unauthorized())?),
-            None => None,
-        };
-        self.identity.authenticate(Credentials { certificate, authorization })
     }
 
     /// Reads the body, as long as there is room for it in memory.
@@ -230,6 +212,7 @@ impl Api {
             Route::OpenApiV2 => self.openapi_v2(call),
             Route::OpenApiV3(path) => self.openapi_v3(call, path.as_deref()),
             Route::Discovery(which) => self.discovery(call, &which),
+            Route::Issuer(keys) => self.issuer_document(keys),
             Route::Resource(_) | Route::Health(..) | Route::Unknown => Err(no_such_resource()),
         }
     }

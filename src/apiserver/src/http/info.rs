@@ -43,18 +43,34 @@ pub(super) fn attributes(route: &Route, method: &Method, path: &str, query: &Que
         Method::DELETE => "delete",
         _ => method_verb(method),
     };
+    let selects = matches!(verb, "list" | "watch" | "deletecollection");
+    let selector = |key: &str| if selects { query.text(key).to_owned() } else { String::new() };
+    let field_selector = selector("fieldSelector");
+    let name = if is_collection { only_name(&field_selector) } else { resource.name.as_str() }.to_owned();
     // A namespace is in its own namespace, as upstream sees it.
     let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
     let namespace = if is_namespace { &resource.name } else { &resource.namespace };
     Attributes {
         verb: verb.to_owned(),
         group: resource.group.clone(),
+        version: resource.version.clone(),
         resource: resource.plural.clone(),
         subresource: resource.subresource.clone(),
         namespace: namespace.clone(),
-        name: resource.name.clone(),
-        ..Attributes::default()
+        name,
+        field_selector,
+        label_selector: selector("labelSelector"),
+        path: String::new(),
     }
+}
+
+/// The one name that a field selector lets through, "" if there is none.
+fn only_name(selector: &str) -> &str {
+    let name = selector.split(',').find_map(|part| {
+        let (field, value) = part.split_once("==").or_else(|| part.split_once('='))?;
+        (field.trim() == "metadata.name").then(|| value.trim())
+    });
+    name.unwrap_or_default()
 }
 
 /// Whether the answer lasts for as long as somebody listens.
@@ -86,6 +102,10 @@ mod tests {
             let found = attributes(&parse(uri.path()), &method, uri.path(), &query);
             assert_eq!((found.verb.as_str(), is_long(&found)), (verb, long), "{method} {uri}");
         }
+        let uri: http::Uri = "/api/v1/pods?fieldSelector=metadata.name%3Dx".parse().expect("a URI");
+        let query = Query::of(&uri).expect("a query");
+        let found = attributes(&parse(uri.path()), &Method::GET, uri.path(), &query);
+        assert_eq!((found.name.as_str(), found.field_selector.as_str()), ("x", "metadata.name=x"));
         let uri: http::Uri = "/api/v1/namespaces/a".parse().expect("a URI");
         let found = attributes(&parse(uri.path()), &Method::GET, uri.path(), &Query::default());
         assert_eq!((found.namespace.as_str(), found.name.as_str(), found.path.as_str()), ("a", "a", ""));

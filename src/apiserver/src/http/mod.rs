@@ -1,6 +1,7 @@
 //! HTTP on top of the pipeline. One handler for every kind: which kinds there
 //! are is looked up in the registry, never spelled out here.
 
+mod access;
 mod body;
 mod discovery;
 mod handle;
@@ -23,6 +24,7 @@ mod select;
 mod serve;
 mod stall;
 mod stream;
+mod tokens;
 mod watch;
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use metrics::SharedRegistry;
 pub use serve::serve;
 
 use crate::audit::Audit;
+use crate::auth::token::service_account::ServiceAccountTokens;
 use crate::auth::{Authenticator, Identity, User};
 use crate::fairness::Fairness;
 use crate::options::ServerOptions;
@@ -64,6 +67,7 @@ pub struct PeerAddress(pub SocketAddr);
 pub struct Api {
     pipeline: Arc<Pipeline>,
     identity: Arc<dyn Identity>,
+    service_accounts: Option<Arc<ServiceAccountTokens>>,
     checks: Vec<Arc<dyn HealthCheck>>,
     proxy: Arc<dyn NodeProxy>,
     proxy_identity: Option<ClientIdentity>,
@@ -86,6 +90,7 @@ pub struct Api {
 pub struct ApiBuilder {
     pipeline: Arc<Pipeline>,
     identity: Arc<dyn Identity>,
+    service_accounts: Option<Arc<ServiceAccountTokens>>,
     checks: Vec<Arc<dyn HealthCheck>>,
     proxy: Arc<dyn NodeProxy>,
     proxy_identity: Option<ClientIdentity>,
@@ -99,6 +104,13 @@ impl ApiBuilder {
     #[must_use]
     pub fn identity(mut self, identity: Arc<dyn Identity>) -> Self {
         self.identity = identity;
+        self
+    }
+
+    /// Who issues tokens of service accounts; without it nobody does.
+    #[must_use]
+    pub fn service_accounts(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
+        self.service_accounts = Some(tokens);
         self
     }
 
@@ -164,6 +176,7 @@ impl ApiBuilder {
             stopping: CancellationToken::new(),
             pipeline: self.pipeline,
             identity: self.identity,
+            service_accounts: self.service_accounts,
             checks: self.checks,
             proxy: self.proxy,
             proxy_identity: self.proxy_identity,
@@ -180,6 +193,7 @@ impl Api {
         ApiBuilder {
             pipeline,
             identity: Arc::new(Authenticator::default()),
+            service_accounts: None,
             checks: Vec::new(),
             proxy: Arc::new(logs::NoProxy),
             proxy_identity: None,

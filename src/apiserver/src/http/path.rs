@@ -49,6 +49,8 @@ pub(super) enum Route {
     OpenApiV2,
     /// `/openapi/v3` and, with a path, the document of one group version.
     OpenApiV3(Option<String>),
+    /// `/.well-known/openid-configuration` and, if set, `/openid/v1/jwks`.
+    Issuer(bool),
     Unknown,
 }
 
@@ -107,6 +109,8 @@ pub(super) fn parse(path: &str) -> Route {
         ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiV3(None),
         ["openapi", "v3", rest @ ..] => Route::OpenApiV3(Some(rest.join("/"))),
+        [".well-known", "openid-configuration"] => Route::Issuer(false),
+        ["openid", "v1", "jwks"] => Route::Issuer(true),
         ["api"] => Route::Discovery(Discovery::Core),
         ["apis"] => Route::Discovery(Discovery::Groups),
         ["apis", group] => Route::Discovery(Discovery::Group((*group).to_owned())),

@@ -115,6 +115,7 @@ impl Api {
         &self,
         id: &str,
         user: &Arc<User>,
+        impersonator: Option<Arc<User>>,
         asked: &Attributes,
         route: &Route,
         parts: &Parts,
@@ -138,7 +139,7 @@ impl Api {
         let trail = audit.trail(audit::Request {
             id: id.to_owned(),
             user: Arc::clone(user),
-            impersonator: None,
+            impersonator,
             attributes: asked.clone(),
             version,
             uri: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),

@@ -279,6 +279,7 @@ impl Api {
                 let (binding, _) = call.read_object(self).await?;
                 self.bind(&context, &target, binding, &accepted).await
             }
+            ("token", Some(accepted)) if method == Method::POST => self.token_request(call, target, &accepted).await,
             ("eviction", Some(accepted)) if method == Method::POST => self.eviction(call, target, &accepted).await,
             _ => Err(method_not_allowed()),
         }

@@ -160,6 +160,7 @@ impl super::Pipeline {
     }
 
     pub(super) fn admit(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
+        self.check_escalation(request, object)?;
         let mut admitted = Admitted::default();
         for plugin in &self.admission {
             admitted.join(plugin.validate(request, object)?);

@@ -51,7 +51,7 @@ pub use scale::scale_of;
 
 use crate::admission::{self as plugins, Parts};
 use crate::audit;
-use crate::auth::{Attributes, Authorizer, Decision, GroupAuthorizer, authz};
+use crate::auth::{Attributes, Authorizer, Authorizers, Decision, RbacAuthorizer, UserRules, authz, rbac};
 use crate::options::PipelineOptions;
 use crate::outbound::{JsonCaller, Outbound};
 
@@ -62,7 +62,8 @@ pub struct Pipeline {
     converter: Arc<dyn Converter>,
     world: World,
     options: PipelineOptions,
-    authorizer: Arc<dyn Authorizer>,
+    authorizers: Arc<Authorizers>,
+    rbac: Arc<RbacAuthorizer>,
     admission: Vec<Arc<dyn Admission>>,
     outbound: Arc<Outbound>,
     caller: Arc<dyn JsonCaller>,
@@ -70,11 +71,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline with the built-in admission plugins and the authorizer by
-    /// groups.
+    /// A pipeline with the built-in admission plugins and the default
+    /// authorizers.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>, world: World, options: PipelineOptions) -> Self {
-        let authorizer: Arc<dyn Authorizer> = Arc::new(GroupAuthorizer);
+        let rbac = Arc::new(RbacAuthorizer::default());
+        let authorizers = Arc::new(Authorizers::standard(Arc::clone(&rbac)));
+        let authorizer: Arc<dyn Authorizer> = Arc::clone(&authorizers) as _;
         let catalog = custom::Catalog::new(registry);
         let parts =
             Parts { options: &options.admission, authorizer: &authorizer, registry: catalog.shared(), world: &world };
@@ -88,7 +91,8 @@ impl Pipeline {
             converter,
             world,
             options,
-            authorizer,
+            authorizers,
+            rbac,
             admission,
             outbound,
             caller,
@@ -98,21 +102,15 @@ impl Pipeline {
 
     /// The same pipeline with another authorizer.
     #[must_use]
-    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
-        let parts = Parts {
-            options: &self.options.admission,
-            authorizer: &authorizer,
-            registry: self.catalog.shared(),
-            world: &self.world,
-        };
-        // Some plugins ask the authorizer themselves.
-        for plugin in plugins::builtin(&parts) {
-            if let Some(slot) = self.admission.iter_mut().find(|other| other.name() == plugin.name()) {
-                *slot = plugin;
-            }
-        }
-        self.authorizer = authorizer;
+    pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizers.set(vec![authorizer]);
         self
+    }
+
+    /// The authorizer by roles, to be one of several.
+    #[must_use]
+    pub fn rbac(&self) -> &Arc<RbacAuthorizer> {
+        &self.rbac
     }
 
     /// The same pipeline with one more admission plugin, asked after the
@@ -195,7 +193,31 @@ impl Pipeline {
     /// Whether a user may do something.
     #[must_use]
     pub fn decide(&self, user: &crate::auth::User, request: &Attributes) -> Decision {
-        self.authorizer.authorize(user, request, &self.store.view().snapshot())
+        self.authorizers.authorize(user, request, &self.store.view().snapshot())
+    }
+
+    /// As [`Pipeline::decide`], but asks first whoever else must be asked.
+    pub async fn decide_fully(&self, user: &crate::auth::User, request: &Attributes) -> Decision {
+        let snapshot = self.store.view().snapshot();
+        if self.authorizers.asks() {
+            self.authorizers.prepare(user, request, &snapshot).await;
+        }
+        self.authorizers.authorize(user, request, &snapshot)
+    }
+
+    /// What is known of a user's permissions in a namespace.
+    #[must_use]
+    pub fn rules_of(&self, user: &crate::auth::User, namespace: &str) -> UserRules {
+        self.authorizers.rules(user, namespace, &self.store.view().snapshot())
+    }
+
+    /// Refuses a write of a role or binding that would give away more than its
+    /// author has.
+    fn check_escalation(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<(), StatusError> {
+        let ask = |user: &crate::auth::User, asked: &Attributes, snapshot: &barque_store::Snapshot| {
+            self.authorizers.authorize(user, asked, snapshot)
+        };
+        rbac::check_escalation(&self.rbac, &ask, request, object)
     }
 
     /// Refuses what the user may not do.
@@ -211,7 +233,7 @@ impl Pipeline {
                 audit::annotate("authorization.k8s.io/decision", "allow");
                 Ok(())
             }
-            Decision::Deny(reason) => {
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => {
                 audit::annotate("authorization.k8s.io/decision", "forbid");
                 audit::annotate("authorization.k8s.io/reason", reason.as_str());
                 Err(authz::forbidden(&context.user, request, &reason))
@@ -243,12 +265,15 @@ impl Pipeline {
 
 /// The authorizer's question about a target.
 pub(crate) fn attributes(verb: &str, target: &Target, subresource: &str) -> Attributes {
+    // A Namespace lies in itself.
+    let itself = &*target.resource.storage == "namespaces";
     Attributes {
         verb: verb.to_owned(),
         group: target.resource.group.to_string(),
+        version: target.resource.version.to_string(),
         resource: target.resource.plural.to_string(),
         subresource: subresource.to_owned(),
-        namespace: target.namespace.clone(),
+        namespace: if itself { target.name.clone() } else { target.namespace.clone() },
         name: target.name.clone(),
         ..Attributes::default()
     }

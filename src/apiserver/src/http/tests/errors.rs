@@ -15,7 +15,7 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 #[tokio::test]
 async fn whoever_is_unknown_or_not_allowed_is_told_so() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start().await.with_roles().await;
     let ask = |path: &str, headers: &[(&str, &str)]| request(Method::GET, path, headers, Body::empty());
     let nobody = [("x-anonymous", "1")];
     let answer = cluster.send(ask(CONFIG_MAPS, &nobody)).await;

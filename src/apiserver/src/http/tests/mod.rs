@@ -1,6 +1,7 @@
 //! Behaviour over HTTP: most of it without a socket, the rest over TLS on
 //! the loopback interface.
 
+mod access;
 mod custom;
 mod errors;
 mod lists;

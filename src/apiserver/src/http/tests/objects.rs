@@ -169,7 +169,7 @@ async fn events_are_served_in_both_groups() {
 
 #[tokio::test]
 async fn reviews_tell_who_one_is_and_what_one_may() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start().await.with_roles().await;
     let ask = |path: &str, body: Value, token: Option<&str>| {
         let mut headers = vec![];
         if let Some(token) = token {
