@@ -130,12 +130,72 @@ pub struct TlsConfig {
 }
 
 /// Other ways for clients to say who they are.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// CSV file of static bearer tokens: `token,user,uid,"group1,group2"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Whether requests of nobody are authorized like others, as
+    /// `system:anonymous`, instead of refused.
+    pub anonymous: bool,
+    /// Whether Secrets of type `bootstrap.kubernetes.io/token` are accepted.
+    pub bootstrap_tokens: bool,
+    /// Tokens of service accounts.
+    pub service_accounts: ServiceAccountsConfig,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            anonymous: false,
+            bootstrap_tokens: true,
+            service_accounts: ServiceAccountsConfig::default(),
+        }
+    }
+}
+
+/// Tokens of service accounts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServiceAccountsConfig {
+    /// `iss` of new tokens; the same for all masters.
+    pub issuer: String,
+    /// Other issuers whose tokens are accepted.
+    pub accepted_issuers: Vec<String>,
+    /// Audiences that mean this cluster; empty: the issuer.
+    pub audiences: Vec<String>,
+    /// Where the discovery document says the keys are; "" for the issuer's
+    /// own.
+    pub jwks_uri: String,
+    /// Private key (PEM, RSA or ECDSA) that signs, the same for all masters;
+    /// without it `service-accounts.key` next to `tls.ca`, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PathBuf>,
+    /// Further keys (PEM) whose tokens are accepted: those of the past and
+    /// the future.
+    pub verification_keys: Vec<PathBuf>,
+    /// No token is valid for longer than this many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_expiration_seconds: Option<i64>,
+    /// Whether tokens injected into Pods live on for a year.
+    pub extend_expiration: bool,
+}
+
+impl Default for ServiceAccountsConfig {
+    fn default() -> Self {
+        Self {
+            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            accepted_issuers: Vec::new(),
+            audiences: Vec::new(),
+            jwks_uri: String::new(),
+            signing_key: None,
+            verification_keys: Vec::new(),
+            max_expiration_seconds: None,
+            extend_expiration: true,
+        }
+    }
 }
 
 /// Log output.
@@ -248,6 +308,13 @@ impl ServerConfig {
         if t.heartbeat_ms == 0 || t.election_min_ms <= t.heartbeat_ms || t.election_max_ms <= t.election_min_ms {
             return fail("timings", "must hold: 0 < heartbeatMs < electionMinMs < electionMaxMs".into());
         }
+        let accounts = &self.auth.service_accounts;
+        if accounts.issuer.is_empty() {
+            return fail("auth.serviceAccounts.issuer", "must not be empty".into());
+        }
+        if accounts.max_expiration_seconds.is_some_and(|most| most < 3_600) {
+            return fail("auth.serviceAccounts.maxExpirationSeconds", "must be at least 3600".into());
+        }
         switched_off(&self.duties)?;
         Ok(())
     }
@@ -356,9 +423,13 @@ impl Overlay {
     /// When it cannot be read or has another shape.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let mut overlay: Self = parse(path)?;
-        if let Some(file) = overlay.auth.as_mut().and_then(|auth| auth.token_file.as_mut()) {
-            let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
-            *file = std::path::absolute(&base).unwrap_or(base);
+        if let Some(auth) = overlay.auth.as_mut() {
+            let accounts = &mut auth.service_accounts;
+            let named = auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys);
+            for file in named {
+                let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
+                *file = std::path::absolute(&base).unwrap_or(base);
+            }
         }
         Ok(overlay)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use barque_apiserver::auth::token::service_account::ServiceAccountTokens;
 use barque_apiserver::{ApiService, Pipeline, RequestContext};
 use barque_runtime::{Duty, DutyContext, Liveness};
 use tracing::warn;
@@ -19,6 +20,8 @@ pub const NAMES: &[&str] = &[
     "garbagecollector",
     "namespace",
     "serviceaccount",
+    "serviceaccount-token",
+    "clusterrole-aggregation",
     "root-ca-cert-publisher",
     "podgc",
     "disruption",
@@ -43,11 +46,16 @@ pub fn all(
     pipeline: &Arc<Pipeline>,
     liveness: Arc<dyn Liveness>,
     authority: &str,
+    tokens: &Arc<ServiceAccountTokens>,
 ) -> Vec<Arc<dyn Duty>> {
     let mut options = barque_controllers::Options::new(authority.to_owned(), liveness);
     let kinds = Arc::clone(pipeline);
     options.registry = Arc::new(move || kinds.registry());
     options.nodes.monitor_grace = Duration::from_millis(config.timings.node_grace_ms);
+    let tokens = Arc::clone(tokens);
+    options.sign_token = Some(Arc::new(move |namespace: &str, account: &str, uid: &str, secret: &str| {
+        tokens.legacy(namespace, account, uid, secret)
+    }));
     let mut duties = barque_controllers::duties(options);
     duties.push(barque_scheduler::duty(barque_scheduler::SchedulerOptions::default()));
     duties.push(Arc::new(Bootstrap {

@@ -1,5 +1,6 @@
 //! The one binary: `main` composes and nothing else.
 
+mod access;
 mod agent;
 mod certs;
 mod cli;

@@ -19,6 +19,9 @@ use sha2::{Digest, Sha256};
 
 use crate::files;
 
+/// Name of the key that signs tokens of service accounts, next to the
+/// authority's certificate.
+pub const SERVICE_ACCOUNT_KEY: &str = "service-accounts.key";
 /// Years for which the authority's certificate is valid.
 const CA_YEARS: i32 = 10;
 /// Days for which other certificates are valid.
@@ -134,6 +137,11 @@ impl Authority {
             let (certificate, key) = new_authority(now).map_err(|source| error("ca", source))?;
             files::write_secret(&paths.key, key.as_bytes())?;
             files::write(&paths.certificate, certificate.as_bytes())?;
+        }
+        let accounts = directory.join(SERVICE_ACCOUNT_KEY);
+        if !accounts.exists() {
+            let key = KeyPair::generate().map_err(|source| error("service accounts", source))?;
+            files::write_secret(&accounts, key.serialize_pem().as_bytes())?;
         }
         let certificate_pem = files::read_text(&paths.certificate)?;
         let key = KeyPair::from_pem(&files::read_text(&paths.key)?).map_err(|source| error("ca", source))?;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::{self, AccessError};
 use crate::config::{ConfigError, ServerConfig, switched_off};
 use crate::door::PipelineClient;
 use crate::files::{self, FileError};
@@ -51,9 +52,9 @@ pub enum ServerError {
     /// TLS for peers.
     #[error(transparent)]
     PeerTls(#[from] barque_raft::TlsError),
-    /// The token file cannot be used.
-    #[error("token file")]
-    Tokens(#[from] barque_apiserver::auth::TokenFileError),
+    /// Keys or tokens cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// An address is taken.
     #[error("cannot listen on {address}")]
     Listen {
@@ -128,18 +129,21 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
         }));
     store.initialize(&members(&config)).await?;
 
+    let access = access::build(&config, &replicated, &world)?;
+
     // Duties, whenever this master leads.
     let duty_token = CancellationToken::new();
-    let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority);
+    let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority, &access.tokens);
     all.push(agents.duty());
     let off = switched_off(&config.duties)?;
     let duties = tokio::spawn(run_duties(Arc::clone(&replicated), client, world, all, off, duty_token.clone()));
 
     // Clients.
-    let identity = Arc::new(Authenticator::new(tokens(&config)?));
+    let access::Access { identity, tokens } = access;
     tokio::spawn(reload_tokens(config.clone(), Arc::clone(&identity), token.clone()));
     let api = Api::builder(pipeline)
         .identity(identity)
+        .service_accounts(tokens)
         .check(Arc::new(GroupCheck { store: store.clone() }))
         .proxy(Arc::new(NodeStreams::new(replicated, &config.tls)?))
         .build();
@@ -260,13 +264,6 @@ fn pipeline_options(config: &ServerConfig) -> Result<PipelineOptions, ServerErro
         node_ports: ports,
         ..PipelineOptions::default()
     })
-}
-
-fn tokens(config: &ServerConfig) -> Result<TokenFile, ServerError> {
-    match &config.auth.token_file {
-        Some(path) => Ok(TokenFile::parse(&files::read_text(path)?)?),
-        None => Ok(TokenFile::default()),
-    }
 }
 
 /// Takes changes of the token file; a broken one changes nothing.

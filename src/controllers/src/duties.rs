@@ -9,6 +9,7 @@ use barque_runtime::{Controller, Duty, DutyContext, Liveness, run_controller};
 use futures::future::join_all;
 
 use crate::api_endpoints::{ApiEndpoints, LiveMasters};
+use crate::account_tokens::{AccountTokenController, SignToken};
 use crate::crd::DefinitionController;
 use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;
@@ -22,6 +23,7 @@ use crate::podgc::{PodGarbageCollector, PodGcOptions};
 use crate::protection::{ClaimProtection, VolumeProtection};
 use crate::replicaset::ReplicaSetController;
 use crate::resourcequota::QuotaController;
+use crate::role_aggregation::RoleAggregationController;
 use crate::root_ca::RootCaController;
 use crate::serviceaccount::ServiceAccountController;
 use crate::servicecidr::ServiceCidrController;
@@ -47,6 +49,8 @@ pub struct Options {
     /// Which masters are connected; they become the endpoints of the API's
     /// Service.
     pub live_masters: LiveMasters,
+    /// Signs tokens that are kept in Secrets; without it they stay empty.
+    pub sign_token: Option<SignToken>,
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             pod_gc: PodGcOptions::default(),
             event_ttl: Duration::from_hours(1),
             live_masters: Arc::new(Vec::new),
+            sign_token: None,
         }
     }
 }
@@ -90,7 +95,8 @@ impl Duty for ControllerDuty {
 }
 
 /// All controllers: `deployment`, `replicaset`, `garbagecollector`,
-/// `namespace`, `serviceaccount`, `root-ca-cert-publisher`, `podgc`,
+/// `namespace`, `serviceaccount`, `serviceaccount-token`,
+/// `clusterrole-aggregation`, `root-ca-cert-publisher`, `podgc`,
 /// `disruption`, `nodelifecycle` (with taint eviction), `ttl-after-events`,
 /// `endpointslice`, `customresourcedefinition`, `apiserver-endpoints`,
 /// `resourcequota`, `persistentvolumeclaim-protection` and
@@ -117,6 +123,12 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     }
     add("namespace", Box::new(|| vec![Arc::new(NamespaceController)]));
     add("serviceaccount", Box::new(|| vec![Arc::new(ServiceAccountController)]));
+    if let Some(sign) = options.sign_token {
+        let ca_pem = options.ca_pem.clone();
+        let make = move || AccountTokenController::new(ca_pem.clone(), Arc::clone(&sign));
+        add("serviceaccount-token", Box::new(move || vec![Arc::new(make())]));
+    }
+    add("clusterrole-aggregation", Box::new(|| vec![Arc::new(RoleAggregationController)]));
     {
         let ca_pem = options.ca_pem;
         add("root-ca-cert-publisher", Box::new(move || vec![Arc::new(RootCaController::new(ca_pem.clone()))]));
@@ -243,6 +255,7 @@ mod tests {
                 "garbagecollector",
                 "namespace",
                 "serviceaccount",
+                "clusterrole-aggregation",
                 "root-ca-cert-publisher",
                 "podgc",
                 "disruption",

@@ -6,6 +6,7 @@
 //! texts are those of upstream's kube-controller-manager, whose controller
 //! names are the names of the duties.
 
+mod account_tokens;
 mod api_endpoints;
 mod clock;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod podgc;
 mod pods;
 mod protection;
 mod replicaset;
+mod role_aggregation;
 mod resourcequota;
 mod root_ca;
 mod serviceaccount;
@@ -34,6 +36,7 @@ mod servicecidr;
 #[cfg(test)]
 mod testing;
 
+pub use account_tokens::SignToken;
 pub use api_endpoints::LiveMasters;
 pub use duties::{Options, RegistrySource, duties};
 pub use namespace::SYSTEM_NAMESPACES;
