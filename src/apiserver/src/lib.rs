@@ -25,9 +25,9 @@ pub mod pipeline;
 #[cfg(test)]
 mod testing;
 
+pub use auth::rbac::defaults::reconcile as reconcile_rbac;
 pub use auth::{Authenticator, Authorizer, User};
 pub use barque_api::patch::PatchType as PatchKind;
-pub use auth::rbac::defaults::reconcile as reconcile_rbac;
 pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, decode_protobuf, encode_protobuf, serve};
 pub use options::{PipelineOptions, ServerOptions};
 pub use pipeline::{

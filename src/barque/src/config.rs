@@ -425,7 +425,8 @@ impl Overlay {
         let mut overlay: Self = parse(path)?;
         if let Some(auth) = overlay.auth.as_mut() {
             let accounts = &mut auth.service_accounts;
-            let named = auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys);
+            let named =
+                auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys);
             for file in named {
                 let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
                 *file = std::path::absolute(&base).unwrap_or(base);

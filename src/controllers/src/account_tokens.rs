@@ -126,9 +126,7 @@ mod tests {
         let make = move || Arc::new(AccountTokenController::new("PEM".to_owned(), Arc::clone(&sign))) as _;
         let mut cluster = Cluster::with(move |_| vec![make()]);
         cluster.create(ACCOUNTS, json!({"metadata": {"name": "robot", "namespace": "default"}}));
-        let secret = |name: &str, account: &str| {
-            json!({"metadata": {"name": name, "namespace": "default", "annotations": {ACCOUNT_NAME: account}}, "type": TYPE})
-        };
+        let secret = |name: &str, account: &str| json!({"metadata": {"name": name, "namespace": "default", "annotations": {ACCOUNT_NAME: account}}, "type": TYPE});
         cluster.create(SECRETS, secret("kept", "robot"));
         cluster.create(SECRETS, secret("stray", "ghost"));
         cluster.create(SECRETS, json!({"metadata": {"name": "other", "namespace": "default"}, "type": "Opaque"}));

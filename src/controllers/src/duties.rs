@@ -8,8 +8,8 @@ use barque_api::Registry;
 use barque_runtime::{Controller, Duty, DutyContext, Liveness, run_controller};
 use futures::future::join_all;
 
-use crate::api_endpoints::{ApiEndpoints, LiveMasters};
 use crate::account_tokens::{AccountTokenController, SignToken};
+use crate::api_endpoints::{ApiEndpoints, LiveMasters};
 use crate::crd::DefinitionController;
 use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;

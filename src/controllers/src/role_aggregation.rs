@@ -82,9 +82,7 @@ mod tests {
     fn rules_are_gathered_and_let_go() {
         let mut cluster = Cluster::with(|_| vec![Arc::new(RoleAggregationController) as _]);
         let rule = |resource: &str| json!({"verbs": ["get"], "apiGroups": [""], "resources": [resource]});
-        let part = |name: &str, resource: &str| {
-            json!({"metadata": {"name": name, "labels": {"into": "all"}}, "rules": [rule(resource)]})
-        };
+        let part = |name: &str, resource: &str| json!({"metadata": {"name": name, "labels": {"into": "all"}}, "rules": [rule(resource)]});
         let gather = |name: &str, label: &str| {
             let selectors = json!([{"matchLabels": {"into": label}}]);
             json!({"metadata": {"name": name, "labels": {"into": "more"}}, "rules": [],

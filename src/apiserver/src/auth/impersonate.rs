@@ -78,7 +78,9 @@ pub fn parse(headers: &HeaderMap) -> Result<Option<Impersonation>, StatusError> 
         return Err(StatusError::internal("requested groups, uid or extra values without impersonating a user"));
     }
     if groups.len() + extra.values().map(Vec::len).sum::<usize>() > MAX_CLAIMS {
-        return Err(StatusError::bad_request(format!("at most {MAX_CLAIMS} groups and extra values can be impersonated")));
+        return Err(StatusError::bad_request(format!(
+            "at most {MAX_CLAIMS} groups and extra values can be impersonated"
+        )));
     }
     let account = split_service_account(&name);
     let mut all = vec![match account {
@@ -140,9 +142,10 @@ mod tests {
 
     fn told(list: &[(&'static str, &'static str)]) -> (User, Vec<String>) {
         let found = parse(&headers(list)).expect("valid").expect("somebody");
-        let asked = found.asked.iter().map(|a| {
-            format!("{}|{}|{}|{}|{}", a.group, a.resource, a.subresource, a.namespace, a.name)
-        });
+        let asked = found
+            .asked
+            .iter()
+            .map(|a| format!("{}|{}|{}|{}|{}", a.group, a.resource, a.subresource, a.namespace, a.name));
         ((*found.user).clone(), asked.collect())
     }
 

@@ -155,9 +155,7 @@ impl<'a> Relation<'a> {
     fn selects(self, field: &str) -> bool {
         self.request.field_selector.split(',').any(|part| {
             let equal = part.split_once("==").or_else(|| part.split_once('='));
-            equal.is_some_and(|(name, value)| {
-                !name.ends_with('!') && name.trim() == field && value.trim() == self.node
-            })
+            equal.is_some_and(|(name, value)| !name.ends_with('!') && name.trim() == field && value.trim() == self.node)
         })
     }
 
@@ -165,10 +163,7 @@ impl<'a> Relation<'a> {
         if self.request.name.is_empty() {
             return unsure("No Object name found");
         }
-        allow_if(
-            self.is_related(),
-            &format!("no relationship found between node '{}' and this object", self.node),
-        )
+        allow_if(self.is_related(), &format!("no relationship found between node '{}' and this object", self.node))
     }
 
     fn is_related(self) -> bool {
@@ -201,8 +196,7 @@ impl<'a> Relation<'a> {
         let Some(volume) = self.snapshot.find("persistentvolumes", "", volume) else { return false };
         let claim = |field: &str| volume.object().text(&["spec", "claimRef", field]);
         let (namespace, name) = (claim("namespace"), claim("name"));
-        !name.is_empty()
-            && self.pods(namespace).any(|pod| refers_to(pod.object(), "persistentvolumeclaims", name))
+        !name.is_empty() && self.pods(namespace).any(|pod| refers_to(pod.object(), "persistentvolumeclaims", name))
     }
 
     /// Secrets that volumes of the node's Pods need.
@@ -405,19 +399,40 @@ mod tests {
             ("resourceslices.resource.k8s.io", "", "rs", json!({"spec": {"nodeName": "n1"}})),
         ]);
         for allowed in [
-            "get core secrets a/s1", "get core secrets a/s2", "watch core secrets a/pull", "get core configmaps a/c1",
-            "list core configmaps a/c2", "get core secrets sys/stage", "get core persistentvolumeclaims a/data",
-            "get core persistentvolumeclaims a/mine-d", "patch core persistentvolumeclaims/status a/data",
-            "get core persistentvolumes pv", "get storage.k8s.io volumeattachments va",
-            "create core serviceaccounts/token a/robot", "get core serviceaccounts a/robot",
-            "get resource.k8s.io resourceclaims a/rc", "get resource.k8s.io resourceslices rs",
-            "list resource.k8s.io resourceslices / spec.nodeName=n1", "create resource.k8s.io resourceslices x",
-            "get core pods a/mine", "list core pods / spec.nodeName=n1", "watch core pods / spec.nodeName==n1",
-            "patch core pods/status a/mine", "create core pods/eviction a/mine", "create core pods a/x",
-            "get core nodes n1", "patch core nodes n1", "update core nodes/status n1", "create core nodes n1",
-            "update coordination.k8s.io leases kube-node-lease/n1", "get storage.k8s.io csinodes n1",
-            "list core services /", "create core events a/x", "list node.k8s.io runtimeclasses /",
-            "create authentication.k8s.io tokenreviews /", "create certificates.k8s.io certificatesigningrequests /",
+            "get core secrets a/s1",
+            "get core secrets a/s2",
+            "watch core secrets a/pull",
+            "get core configmaps a/c1",
+            "list core configmaps a/c2",
+            "get core secrets sys/stage",
+            "get core persistentvolumeclaims a/data",
+            "get core persistentvolumeclaims a/mine-d",
+            "patch core persistentvolumeclaims/status a/data",
+            "get core persistentvolumes pv",
+            "get storage.k8s.io volumeattachments va",
+            "create core serviceaccounts/token a/robot",
+            "get core serviceaccounts a/robot",
+            "get resource.k8s.io resourceclaims a/rc",
+            "get resource.k8s.io resourceslices rs",
+            "list resource.k8s.io resourceslices / spec.nodeName=n1",
+            "create resource.k8s.io resourceslices x",
+            "get core pods a/mine",
+            "list core pods / spec.nodeName=n1",
+            "watch core pods / spec.nodeName==n1",
+            "patch core pods/status a/mine",
+            "create core pods/eviction a/mine",
+            "create core pods a/x",
+            "get core nodes n1",
+            "patch core nodes n1",
+            "update core nodes/status n1",
+            "create core nodes n1",
+            "update coordination.k8s.io leases kube-node-lease/n1",
+            "get storage.k8s.io csinodes n1",
+            "list core services /",
+            "create core events a/x",
+            "list node.k8s.io runtimeclasses /",
+            "create authentication.k8s.io tokenreviews /",
+            "create certificates.k8s.io certificatesigningrequests /",
         ] {
             assert_eq!(authorize("n1", &ask(allowed), &snapshot), Decision::Allow, "{allowed}");
         }
@@ -436,9 +451,14 @@ mod tests {
             ("get core nodes n2", "node 'n1' cannot read 'n2', only its own Node object"),
             ("list core nodes /", "node 'n1' cannot read all nodes, only its own Node object"),
             ("delete core nodes n1", ""),
-            ("update coordination.k8s.io leases kube-node-lease/n2",
-             "can only access node lease with the same name as the requesting node"),
-            ("update coordination.k8s.io leases a/n1", "can only access leases in the \"kube-node-lease\" system namespace"),
+            (
+                "update coordination.k8s.io leases kube-node-lease/n2",
+                "can only access node lease with the same name as the requesting node",
+            ),
+            (
+                "update coordination.k8s.io leases a/n1",
+                "can only access leases in the \"kube-node-lease\" system namespace",
+            ),
             ("list apps deployments a/", ""),
         ] {
             assert_eq!(authorize("n1", &ask(refused), &snapshot), unsure(why), "{refused}");

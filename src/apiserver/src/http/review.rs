@@ -115,8 +115,7 @@ impl Api {
         let found = self.pipeline.rules_of(user, namespace);
         let (paths, resources): (Vec<_>, Vec<_>) =
             found.rules.iter().map(|rule| rule.to_value()).partition(|rule| rule.get("nonResourceURLs").is_some());
-        let mut status =
-            json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": found.incomplete});
+        let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": found.incomplete});
         if !found.errors.is_empty() {
             let errors = &found.errors;
             status["evaluationError"] =
@@ -220,7 +219,10 @@ fn selector_errors(field: &str, resource: &Value, errors: &mut Vec<FieldError>) 
         errors.push(FieldError::invalid(format!("{path}.rawSelector"), &json!(raw), what));
     }
     if raw.is_empty() && !parsed {
-        errors.push(FieldError::required(format!("{path}.requirements"), "when requirements are specified, must not be empty"));
+        errors.push(FieldError::required(
+            format!("{path}.requirements"),
+            "when requirements are specified, must not be empty",
+        ));
     }
 }
 

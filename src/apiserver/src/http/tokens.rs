@@ -127,8 +127,7 @@ fn wants_audience(pod: &Object, namespace: &str, audience: &str, snapshot: &Snap
     let driver_wants = |driver: &str| {
         !driver.is_empty()
             && snapshot.find("csidrivers.storage.k8s.io", "", driver).is_some_and(|driver| {
-                items(driver.object(), &["spec", "tokenRequests"])
-                    .any(|request| text(request, "/audience") == audience)
+                items(driver.object(), &["spec", "tokenRequests"]).any(|request| text(request, "/audience") == audience)
             })
     };
     let claim_driver = |claim: &str| {

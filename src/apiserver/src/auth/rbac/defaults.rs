@@ -50,7 +50,8 @@ fn parse(data: &str) -> Vec<DefaultObject> {
             ["role", name, rest @ ..] => objects.push(role(name, rest)),
             ["bind", name, rest @ ..] => objects.push(binding(name, rest)),
             [verbs, rest @ ..] if line.starts_with(' ') => {
-                let Some(Value::Array(rules)) = objects.last_mut().and_then(|role| role.object.0.get_mut("rules")) else {
+                let Some(Value::Array(rules)) = objects.last_mut().and_then(|role| role.object.0.get_mut("rules"))
+                else {
                     continue;
                 };
                 rules.push(rule(verbs, rest));
@@ -131,8 +132,11 @@ fn rule(verbs: &str, words: &[&str]) -> Value {
 
 fn binding(name: &str, words: &[&str]) -> DefaultObject {
     let (namespace, words) = namespace(words);
-    let (resource, kind) =
-        if namespace.is_empty() { (CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding") } else { (ROLE_BINDINGS, "RoleBinding") };
+    let (resource, kind) = if namespace.is_empty() {
+        (CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding")
+    } else {
+        (ROLE_BINDINGS, "RoleBinding")
+    };
     let mut default = object(resource, kind, metadata(name, namespace));
     let mut subjects = Vec::new();
     for (index, word) in words.iter().enumerate() {
@@ -288,7 +292,10 @@ mod tests {
                 if foreign.iter().any(|word| object.name().contains(word)) {
                     continue;
                 }
-                expected.insert((object.kind().to_owned(), object.namespace().to_owned(), object.name().to_owned()), item.clone());
+                expected.insert(
+                    (object.kind().to_owned(), object.namespace().to_owned(), object.name().to_owned()),
+                    item.clone(),
+                );
             }
         }
         let ours: std::collections::BTreeMap<_, _> = objects()
@@ -325,7 +332,8 @@ mod tests {
         assert_eq!(step(Some(&changed), &wanted), Step::Nothing);
 
         let wanted = named("system:kube-scheduler");
-        let binding = objects().iter().find(|d| d.resource == CLUSTER_ROLE_BINDINGS && d.object.name() == wanted.name());
+        let binding =
+            objects().iter().find(|d| d.resource == CLUSTER_ROLE_BINDINGS && d.object.name() == wanted.name());
         let wanted = binding.expect("a binding").object.clone();
         let mut changed = wanted.clone();
         changed.set(&["subjects"], json!([{"kind": "User", "name": "me"}]));

@@ -118,7 +118,8 @@ impl Rule {
     #[must_use]
     pub fn allows(&self, question: Question<'_>) -> bool {
         let request = question.request;
-        let verb = self.mask == EVERY_VERB || self.mask & question.bit != 0
+        let verb = self.mask == EVERY_VERB
+            || self.mask & question.bit != 0
             || (question.bit == 0 && has(&self.verbs, &request.verb));
         if !verb {
             return false;
@@ -162,7 +163,8 @@ impl Rule {
         all(&self.verbs, &atom.verbs)
             && all(&self.groups, &atom.groups)
             && (has(&self.resources, ALL) || atom.resources.iter().all(|asked| self.covers_resource(asked)))
-            && (self.names.is_empty() || (!atom.names.is_empty() && atom.names.iter().all(|name| has(&self.names, name))))
+            && (self.names.is_empty()
+                || (!atom.names.is_empty() && atom.names.iter().all(|name| has(&self.names, name))))
             && atom.paths.iter().all(|asked| self.paths.iter().any(|own| path_covers(own, asked)))
     }
 

@@ -63,10 +63,15 @@ fn bindings_reach_users_groups_and_service_accounts_where_they_stand() {
     policy.role("a", "writer", &["create"], "pods");
     policy.bind("", "cluster", "ClusterRole/reader", json!([{"kind": "User", "name": "jane"}]));
     policy.bind("a", "team", "Role/writer", json!([{"kind": "Group", "name": "devs"}]));
-    policy.bind("b", "robots", "ClusterRole/reader", json!([
-        {"kind": "ServiceAccount", "name": "own"},
-        {"kind": "ServiceAccount", "name": "guest", "namespace": "a"},
-    ]));
+    policy.bind(
+        "b",
+        "robots",
+        "ClusterRole/reader",
+        json!([
+            {"kind": "ServiceAccount", "name": "own"},
+            {"kind": "ServiceAccount", "name": "guest", "namespace": "a"},
+        ]),
+    );
     let (jane, dev) = (user("jane", &[]), user("dave", &["devs"]));
     let (own, guest) = (user("system:serviceaccount:b:own", &[]), user("system:serviceaccount:a:guest", &[]));
     let rbac = RbacAuthorizer::default();
@@ -133,7 +138,8 @@ fn missing_roles_are_named_as_upstream_names_them() {
     policy.bind("", "x", "ClusterRole/gone", json!([{"kind": "User", "name": "jane"}]));
     policy.bind("a", "y", "Role/lost", json!([{"kind": "User", "name": "jane"}]));
     let rbac = RbacAuthorizer::default();
-    let reason = |namespace: &str| rbac.authorize(&user("jane", &[]), &ask("get", namespace, "pods"), &policy.snapshot());
+    let reason =
+        |namespace: &str| rbac.authorize(&user("jane", &[]), &ask("get", namespace, "pods"), &policy.snapshot());
     let gone = "clusterrole.rbac.authorization.k8s.io \"gone\" not found";
     assert_eq!(reason(""), Decision::NoOpinion(format!("RBAC: {gone}")));
     let both = format!("RBAC: [{gone}, role.rbac.authorization.k8s.io \"lost\" not found]");

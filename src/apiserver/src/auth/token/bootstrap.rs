@@ -141,7 +141,9 @@ mod tests {
         ] {
             assert_eq!(ask(GOOD, changes), None, "{changes:?}");
         }
-        for token in ["abcdef.0123456789abcdeX", "abcdeg.0123456789abcdef", "abcdef", "abcdef.", "ABCDEF.0123456789abcdef"] {
+        for token in
+            ["abcdef.0123456789abcdeX", "abcdeg.0123456789abcdef", "abcdef", "abcdef.", "ABCDEF.0123456789abcdef"]
+        {
             assert_eq!(ask(token, &[]), None, "{token}");
         }
     }

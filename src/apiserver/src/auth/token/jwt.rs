@@ -349,7 +349,11 @@ impl<'a> Unverified<'a> {
     pub fn is_signed_by<'k>(&self, keys: impl Iterator<Item = &'k PublicKey> + Clone) -> bool {
         let named = |key: &&PublicKey| !self.key.is_empty() && key.id == self.key;
         let verifies = |key: &PublicKey| key.verify(self.algorithm, self.message.as_bytes(), &self.signature);
-        if keys.clone().any(|key| named(&key)) { keys.filter(named).any(verifies) } else { keys.into_iter().any(verifies) }
+        if keys.clone().any(|key| named(&key)) {
+            keys.filter(named).any(verifies)
+        } else {
+            keys.into_iter().any(verifies)
+        }
     }
 
     /// A text among the claims, "" if absent.
@@ -418,12 +422,9 @@ pub(crate) mod tests {
     fn no_token_without_a_known_signature() {
         let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let claims = part(json!({"sub": "me"}));
-        for header in [
-            json!({"alg": "none"}),
-            json!({"alg": "HS256"}),
-            json!({}),
-            json!({"alg": "RS256", "crit": ["b64"]}),
-        ] {
+        for header in
+            [json!({"alg": "none"}), json!({"alg": "HS256"}), json!({}), json!({"alg": "RS256", "crit": ["b64"]})]
+        {
             let token = format!("{}.{claims}.AAAA", part(header.clone()));
             assert!(Unverified::parse(&token).is_none(), "{header}");
         }

@@ -279,7 +279,8 @@ impl ServiceAccountTokens {
             "sub": service_account_user(namespace, name),
         });
         let key = self.signing.as_ref().ok_or_else(|| {
-            let why = "this server has no key to sign tokens of service accounts with (auth.serviceAccounts.signingKey)";
+            let why =
+                "this server has no key to sign tokens of service accounts with (auth.serviceAccounts.signingKey)";
             StatusError::new(barque_api::Reason::NotImplemented, why)
         })?;
         let token = key.sign(&claims).ok_or_else(|| StatusError::internal("failed to generate token"))?;
@@ -359,10 +360,8 @@ impl ServiceAccountTokens {
         if !legacy && issuer != self.options.issuer && !self.options.accepted_issuers.iter().any(|i| i == issuer) {
             return Ok(None);
         }
-        let asymmetric = matches!(
-            parsed.algorithm,
-            Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512
-        );
+        let asymmetric =
+            matches!(parsed.algorithm, Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512);
         if !asymmetric || !parsed.is_signed_by(self.keys.iter()) {
             return Err("invalid signature".to_owned());
         }

@@ -129,8 +129,10 @@ async fn reviews_answer_for_others_and_for_oneself() {
         (json!({"spec": {"user": "x"}}), "spec.resourceAttributes"),
         (json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/"}}}), "spec.user"),
         (json!({"metadata": {"name": "a"}, "spec": {"user": "x", "resourceAttributes": {"verb": "get"}}}), "metadata"),
-        (json!({"spec": {"user": "x", "resourceAttributes": {}, "nonResourceAttributes": {}}}),
-         "spec.nonResourceAttributes"),
+        (
+            json!({"spec": {"user": "x", "resourceAttributes": {}, "nonResourceAttributes": {}}}),
+            "spec.nonResourceAttributes",
+        ),
     ] {
         let answer = post(&cluster, "admin", SAR, body).await.expect(422);
         assert_eq!(answer["details"]["causes"][0]["field"], field);

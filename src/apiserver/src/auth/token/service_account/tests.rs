@@ -97,10 +97,7 @@ async fn a_token_tells_who_it_is_until_it_expires() {
         let bearer = fixture.ask(&issued.token, &[]).await.expect("valid").expect("known");
         assert_eq!(bearer.user.name, "system:serviceaccount:a:robot");
         assert_eq!(bearer.user.uid, "sa-1");
-        assert_eq!(
-            bearer.user.groups,
-            ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]
-        );
+        assert_eq!(bearer.user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
         let id = &bearer.user.extra["authentication.kubernetes.io/credential-id"];
         assert_eq!(*id, [issued.credential_id]);
         fixture.pass(600 + LEEWAY_SECONDS);
@@ -169,9 +166,7 @@ async fn tokens_are_for_their_audiences_only() {
 #[tokio::test]
 async fn requests_are_checked_as_upstream_checks_them() {
     let fixture = Fixture::new().await;
-    let reference = |kind: &str, name: &str, uid: &str| {
-        json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}})
-    };
+    let reference = |kind: &str, name: &str, uid: &str| json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}});
     for (spec, code, text) in [
         (json!({"expirationSeconds": 599}), 422, "may not specify a duration less than 10 minutes"),
         (json!({"expirationSeconds": (1_i64 << 32) + 1}), 422, "may not specify a duration larger than 2^32 seconds"),
@@ -240,9 +235,7 @@ async fn keys_rotate() {
 async fn legacy_tokens_are_the_ones_in_their_secrets() {
     let fixture = Fixture::new().await;
     let token = fixture.tokens.legacy("a", "robot", "sa-1", "robot-token").expect("signed");
-    let secret = |token: &str, labels: Value| {
-        json!({"metadata": {"labels": labels}, "type": SECRET_TYPE, "data": {"token": STANDARD.encode(token)}})
-    };
+    let secret = |token: &str, labels: Value| json!({"metadata": {"labels": labels}, "type": SECRET_TYPE, "data": {"token": STANDARD.encode(token)}});
     assert_eq!(fixture.refused(&token).await, "service account token has been invalidated");
     fixture.put("secrets", "a", "robot-token", "s", secret("other", json!({}))).await;
     assert_eq!(fixture.refused(&token).await, "token does not match server's copy");
