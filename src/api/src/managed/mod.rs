@@ -205,6 +205,13 @@ fn cap_updaters(entries: &mut Vec<Entry>) {
     entries.append(&mut rest);
 }
 
+/// `live` with everything that `config` says, merged as server-side apply
+/// merges; nobody comes to own anything.
+#[must_use]
+pub fn merge_configuration(live: Object, config: &Object, typedef: Option<&TypeDef>) -> Object {
+    Object(merge::merge(live.0, &config.0, typedef))
+}
+
 /// Server-side apply: merges `config` into `live` (`None` creates), takes out
 /// what the manager applied before and applies no more, and records the
 /// ownership. When nothing changes, the result equals `live` to the letter.

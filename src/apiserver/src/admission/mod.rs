@@ -17,6 +17,7 @@ mod nodes;
 mod options;
 mod owners;
 mod pod_security;
+pub(crate) mod policy;
 mod priority;
 mod quota;
 mod runtime_class;
@@ -101,7 +102,13 @@ const ALL: &[Plugin] = &[
     on("DefaultIngressClass", |_| Arc::new(network::DefaultIngressClass)),
     off("DenyServiceExternalIPs", |_| Arc::new(network::DenyExternalIps)),
     on("PodTopologyLabels", |_| Arc::new(scheduling::PodTopologyLabels)),
+    on("MutatingAdmissionPolicy", |parts| {
+        Arc::new(policy::MutatingPolicies::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
+    }),
     on("MutatingAdmissionWebhook", |parts| Arc::new(webhook::MutatingWebhooks::new(Arc::clone(parts.registry)))),
+    on("ValidatingAdmissionPolicy", |parts| {
+        Arc::new(policy::ValidatingPolicies::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
+    }),
     on("ValidatingAdmissionWebhook", |parts| Arc::new(webhook::ValidatingWebhooks::new(Arc::clone(parts.registry)))),
     on(LAST, |parts| Arc::new(quota::ResourceQuota::new(parts.world.clone()))),
     off("AlwaysDeny", |_| Arc::new(lifecycle::AlwaysDeny)),
@@ -109,12 +116,15 @@ const ALL: &[Plugin] = &[
 
 /// Plugins of upstream's that are made elsewhere, or that do nothing beyond
 /// what others do: they may be named.
-const ELSEWHERE: &[&str] = &["AlwaysAdmit", "MutatingAdmissionPolicy", "NamespaceExists", "ValidatingAdmissionPolicy"];
+const ELSEWHERE: &[&str] = &["AlwaysAdmit", "NamespaceExists"];
 
 /// The plugins that the options ask for, in order.
 pub(crate) fn builtin(parts: &Parts<'_>) -> Vec<Arc<dyn Admission>> {
     let wanted = ALL.iter().filter(|plugin| parts.options.is_on(plugin.name, plugin.on));
-    wanted.map(|plugin| (plugin.make)(parts)).collect()
+    // Whether expressions compile is a matter of validation, not of choice.
+    std::iter::once(Arc::new(policy::Expressions) as Arc<dyn Admission>)
+        .chain(wanted.map(|plugin| (plugin.make)(parts)))
+        .collect()
 }
 
 /// Whether a plugin of this name exists.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use barque_api::{Object, StatusError};
 use barque_store::{Op, Precondition, Snapshot};
 
+use crate::admission::policy;
 use crate::admission::webhook::Reinvocation;
 
 use super::{DeleteOptions, RequestContext, Target};
@@ -33,6 +34,7 @@ pub struct Notes {
     round: Cell<u32>,
     again: Cell<bool>,
     pub(crate) webhooks: RefCell<Reinvocation>,
+    pub(crate) policies: RefCell<policy::Reinvocation>,
 }
 
 impl Notes {

@@ -44,7 +44,7 @@ pub use context::{DeleteOptions, Door, FieldValidation, Patch, Propagation, Requ
 pub use custom::{Converter, NoConverter};
 pub use execute::{Written, is_stale_term, store_error};
 pub use memo::{Answer, Memo, NoAnswer, Question, QuestionId};
-pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, too_large};
+pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, shape, too_large};
 pub(crate) use read::derived_records;
 pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;

@@ -11,7 +11,7 @@ use super::{Door, FieldValidation, RequestContext};
 pub(crate) use barque_api::schema::Decoded;
 
 /// The shape of a kind's objects.
-pub(super) fn shape(row: &Resource) -> Option<&TypeDef> {
+pub(crate) fn shape(row: &Resource) -> Option<&TypeDef> {
     match row.custom() {
         Some(custom) => Some(&custom.version().typedef),
         None => schema::builtin().kind(&row.group, &row.version, &row.kind),

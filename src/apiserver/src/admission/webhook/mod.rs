@@ -27,8 +27,8 @@ use serde_json::json;
 
 use crate::pipeline::{Admission, AdmissionRequest, Admitted, NoAnswer, Operation, Question, stored};
 use hooks::{Hook, HookKind, Hooks};
-use review::{Review, namespace_of};
-use rules::Asked;
+pub(super) use review::{Review, is_other_body, namespace_of};
+pub(super) use rules::{Asked, Rule};
 use verdict::Verdict;
 
 /// Resources that webhooks are never asked about, so that a broken one can be

@@ -12,7 +12,7 @@ use crate::auth::User;
 use crate::pipeline::{AdmissionRequest, FieldValidation, Operation, Propagation, QuestionId, shown};
 
 /// A review in the making, for one shape of the object.
-pub(super) struct Review {
+pub(in crate::admission) struct Review {
     /// Without the uid.
     request: Map<String, Value>,
 }
@@ -94,7 +94,7 @@ fn options(request: &AdmissionRequest<'_>) -> Value {
 }
 
 /// Whether the object is the body of a subresource that has a kind of its own.
-pub(super) fn is_other_body(row: &Resource, subresource: &str, object: &Object) -> bool {
+pub(in crate::admission) fn is_other_body(row: &Resource, subresource: &str, object: &Object) -> bool {
     let kind = object.text(&["kind"]);
     !subresource.is_empty() && !kind.is_empty() && kind != row.kind
 }
@@ -112,7 +112,7 @@ fn show(row: &Resource, subresource: &str, object: &Object) -> Value {
 
 impl Review {
     /// The review of a request whose objects are shown as `row` shows them.
-    pub(super) fn new(request: &AdmissionRequest<'_>, row: &Resource, object: &Object) -> Self {
+    pub(in crate::admission) fn new(request: &AdmissionRequest<'_>, row: &Resource, object: &Object) -> Self {
         let target = request.target;
         let requested = target.requested();
         let is_delete = request.operation == Operation::Delete;
@@ -154,6 +154,11 @@ impl Review {
         &self.request["object"]
     }
 
+    /// All fields but the uid.
+    pub(in crate::admission) fn into_request(self) -> Map<String, Value> {
+        self.request
+    }
+
     /// The document to send.
     pub(super) fn body(self, uid: &str) -> Bytes {
         let mut request = self.request;
@@ -164,7 +169,7 @@ impl Review {
 }
 
 /// The namespace of the request; a Namespace is in itself.
-pub(super) fn namespace_of<'a>(request: &AdmissionRequest<'a>) -> &'a str {
+pub(in crate::admission) fn namespace_of<'a>(request: &AdmissionRequest<'a>) -> &'a str {
     let target = request.target;
     if &*target.resource.storage == "namespaces" { &target.name } else { &target.namespace }
 }

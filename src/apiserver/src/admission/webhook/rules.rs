@@ -19,7 +19,7 @@ pub(super) fn operation_name(operation: Operation) -> &'static str {
 
 /// What a rule looks at.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(in crate::admission) struct Asked<'a> {
     pub operation: Operation,
     pub row: &'a Resource,
     pub subresource: &'a str,
@@ -37,7 +37,7 @@ enum Scope {
 
 /// One entry of `rules`.
 #[derive(Debug, Clone)]
-pub(super) struct Rule {
+pub(in crate::admission) struct Rule {
     operations: Vec<String>,
     groups: Vec<String>,
     versions: Vec<String>,
@@ -55,7 +55,7 @@ fn has(list: &[String], name: &str) -> bool {
 }
 
 impl Rule {
-    pub(super) fn parse(value: &Value) -> Self {
+    pub(in crate::admission) fn parse(value: &Value) -> Self {
         let split = |text: String| match text.split_once('/') {
             Some((resource, subresource)) => (resource.to_owned(), subresource.to_owned()),
             None => (text, String::new()),
@@ -73,7 +73,7 @@ impl Rule {
         }
     }
 
-    pub(super) fn matches(&self, asked: &Asked<'_>) -> bool {
+    pub(in crate::admission) fn matches(&self, asked: &Asked<'_>) -> bool {
         let row = asked.row;
         let is_namespace = row.group.is_empty() && row.plural == "namespaces";
         let scope = match self.scope {

@@ -1,0 +1,1 @@
+//! Policies through the pipeline.
