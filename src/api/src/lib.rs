@@ -15,6 +15,7 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod policy;
 pub mod quantity;
 pub mod quota;
 pub mod resource;

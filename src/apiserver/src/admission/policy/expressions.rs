@@ -4,11 +4,11 @@
 //! Wording: `k8s.io/kubernetes/pkg/apis/admissionregistration/validation`.
 
 use barque_api::kinds::expressions::{Role, expressions};
+use barque_api::policy::{Declared, compile};
 use barque_api::{FieldError, Object, StatusError};
 use barque_cel::Type;
 use serde_json::json;
 
-use super::environment::{Declared, compile};
 use crate::pipeline::{Admission, AdmissionRequest, Admitted, Operation};
 
 const GROUP: &str = "admissionregistration.k8s.io";

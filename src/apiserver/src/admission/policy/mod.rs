@@ -5,7 +5,6 @@
 //!
 //! Rules and messages: `k8s.io/apiserver/pkg/admission/plugin/policy`.
 
-pub(crate) mod environment;
 pub(crate) mod evaluate;
 mod expressions;
 mod model;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use barque_api::Object;
 use barque_api::kinds::expressions::Role;
+use barque_api::policy::{Declared, compile};
 use barque_api::selector::LabelSelector;
 use barque_cel::{Program, Type};
 use barque_store::{Revision, Snapshot};
@@ -13,7 +14,6 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::super::webhook::Rule;
-use super::environment::{Declared, compile};
 use super::evaluate::{Condition, Variable};
 
 /// Which of the two kinds.

@@ -25,6 +25,7 @@ use barque_api::patch::{self, PatchType};
 use barque_api::{Object, Registry, Resource, StatusError};
 use serde_json::json;
 
+use crate::auth::Authorizer;
 use crate::pipeline::{Admission, AdmissionRequest, Admitted, NoAnswer, Operation, Question, stored};
 use hooks::{Hook, HookKind, Hooks};
 pub(super) use review::{Review, is_other_body, namespace_of};
@@ -71,11 +72,12 @@ struct Webhooks {
     kind: HookKind,
     hooks: Hooks,
     registry: Arc<ArcSwap<Registry>>,
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl Webhooks {
-    fn new(kind: HookKind, registry: Arc<ArcSwap<Registry>>) -> Self {
-        Self { kind, hooks: Hooks::new(kind), registry }
+    fn new(kind: HookKind, registry: Arc<ArcSwap<Registry>>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { kind, hooks: Hooks::new(kind), registry, authorizer }
     }
 
     /// The hooks that may have a say.
@@ -96,7 +98,7 @@ impl Webhooks {
             return Ok(None);
         }
         let Some(row) = self.matching_row(hook, request) else { return Ok(None) };
-        match hook.conditions.hold() {
+        match hook.conditions.hold(request, &row, object, &*self.authorizer) {
             Ok(true) => Ok(Some(row)),
             Ok(false) => Ok(None),
             Err(_) if hook.ignore_failures => Ok(None),
@@ -224,8 +226,8 @@ pub struct MutatingWebhooks(Webhooks);
 impl MutatingWebhooks {
     /// The plugin; the registry says which kinds are the same in other shapes.
     #[must_use]
-    pub fn new(registry: Arc<ArcSwap<Registry>>) -> Self {
-        Self(Webhooks::new(HookKind::Mutating, registry))
+    pub fn new(registry: Arc<ArcSwap<Registry>>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self(Webhooks::new(HookKind::Mutating, registry, authorizer))
     }
 
     /// Applies a patch. True if it changed anything.
@@ -331,8 +333,8 @@ pub struct ValidatingWebhooks(Webhooks);
 impl ValidatingWebhooks {
     /// The plugin; the registry says which kinds are the same in other shapes.
     #[must_use]
-    pub fn new(registry: Arc<ArcSwap<Registry>>) -> Self {
-        Self(Webhooks::new(HookKind::Validating, registry))
+    pub fn new(registry: Arc<ArcSwap<Registry>>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self(Webhooks::new(HookKind::Validating, registry, authorizer))
     }
 }
 

@@ -6,20 +6,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use barque_api::kinds::expressions::Role;
-use barque_api::schema::{self, StructRef, Type as Shape};
 use barque_cel::{DeclType, Env, ObjectType, Program, Type};
 use serde_json::json;
 
+use crate::kinds::expressions::Role;
+use crate::schema::{self, StructRef, Type as Shape};
+
 /// The variables of a policy that were declared before an expression.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Declared {
+pub struct Declared {
     types: BTreeMap<String, Type>,
 }
 
 impl Declared {
     /// Declares a variable for what follows.
-    pub(crate) fn add(&mut self, name: &str, ty: Type) {
+    pub fn add(&mut self, name: &str, ty: Type) {
         self.types.insert(name.to_owned(), ty);
     }
 }
@@ -50,7 +51,7 @@ impl ObjectType for Built {
 
 /// The type of a shape in expressions. What is text in JSON but has a type of
 /// its own in schemas is dynamic: expressions see the JSON.
-pub(crate) fn cel_type(shape: &Shape) -> Type {
+pub fn cel_type(shape: &Shape) -> Type {
     match shape {
         Shape::String => Type::String,
         Shape::Integer | Shape::Int32 | Shape::Int64 => Type::Int,
@@ -93,7 +94,7 @@ fn request_type() -> &'static Arc<DeclType> {
 
 /// The environment of an expression with a role; `object` is the type of the
 /// object, where it is to be checked.
-pub(crate) fn environment(role: Role, has_params: bool, declared: &Declared, object: &Type) -> Env {
+pub fn environment(role: Role, has_params: bool, declared: &Declared, object: &Type) -> Env {
     let mut env = Env::kubernetes()
         .variable("object", object.clone())
         .variable("oldObject", object.clone())
@@ -121,7 +122,7 @@ pub(crate) fn environment(role: Role, has_params: bool, declared: &Declared, obj
 ///
 /// # Errors
 /// The detail of the field error, as upstream words it.
-pub(crate) fn compile(text: &str, role: Role, has_params: bool, declared: &Declared) -> Result<Program, String> {
+pub fn compile(text: &str, role: Role, has_params: bool, declared: &Declared) -> Result<Program, String> {
     let env = environment(role, has_params, declared, &Type::Dyn);
     let program = env.compile(text).map_err(|error| format!("compilation failed: {error}"))?;
     let found = program.result_type();
@@ -134,10 +135,9 @@ pub(crate) fn compile(text: &str, role: Role, has_params: bool, declared: &Decla
         Role::AuditAnnotation => {
             (matches!(found, Type::String | Type::Null), "must evaluate to one of [string null_type]")
         }
-        Role::JsonPatch => (
-            matches!(found, Type::List(of) if is_object(of, "JSONPatch")),
-            "must evaluate to list(JSONPatch)",
-        ),
+        Role::JsonPatch => {
+            (matches!(found, Type::List(of) if is_object(of, "JSONPatch")), "must evaluate to list(JSONPatch)")
+        }
         Role::ApplyConfiguration => (is_object(found, "Object"), "must evaluate to Object"),
         Role::Variable => (true, ""),
     };
@@ -156,7 +156,9 @@ mod tests {
     fn expressions_see_what_their_role_allows() {
         let mut declared = Declared::default();
         declared.add("n", Type::Int);
-        let said = |text: &str, role: Role| compile(text, role, true, &declared).map(|_| ()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let said = |text: &str, role: Role| {
+            compile(text, role, true, &declared).map(|_| ()).unwrap_or_else(|e| panic!("{text}: {e}"))
+        };
         said("object.x == 1 && params.y && variables.n > 2 && namespaceObject.metadata.name == 'a'", Role::Validation);
         said("request.userInfo.groups.exists(g, g == 'x') && has(request.options.dryRun)", Role::WebhookMatchCondition);
         said("authorizer.group('').resource('pods').check('get').allowed()", Role::MatchCondition);
