@@ -105,11 +105,15 @@ const ALL: &[Plugin] = &[
     on("MutatingAdmissionPolicy", |parts| {
         Arc::new(policy::MutatingPolicies::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
     }),
-    on("MutatingAdmissionWebhook", |parts| Arc::new(webhook::MutatingWebhooks::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))),
+    on("MutatingAdmissionWebhook", |parts| {
+        Arc::new(webhook::MutatingWebhooks::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
+    }),
     on("ValidatingAdmissionPolicy", |parts| {
         Arc::new(policy::ValidatingPolicies::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
     }),
-    on("ValidatingAdmissionWebhook", |parts| Arc::new(webhook::ValidatingWebhooks::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))),
+    on("ValidatingAdmissionWebhook", |parts| {
+        Arc::new(webhook::ValidatingWebhooks::new(Arc::clone(parts.registry), Arc::clone(parts.authorizer)))
+    }),
     on(LAST, |parts| Arc::new(quota::ResourceQuota::new(parts.world.clone()))),
     off("AlwaysDeny", |_| Arc::new(lifecycle::AlwaysDeny)),
 ];

@@ -4,7 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use barque_cel::{Authorizer as CelAuthorizer, Check, Decision as CelDecision, EvalError, Program, Value, Variables, limits};
+use barque_cel::{
+    Authorizer as CelAuthorizer, Check, Decision as CelDecision, EvalError, Program, Value, Variables, limits,
+};
 use barque_store::Snapshot;
 use serde_json::{Map, Value as Json};
 
@@ -135,7 +137,8 @@ impl Failure {
         match self {
             Self::Error(text) => text.clone(),
             Self::OutOfBudget => {
-                "validation failed due to running out of cost budget, no further validation rules will be run".to_owned()
+                "validation failed due to running out of cost budget, no further validation rules will be run"
+                    .to_owned()
             }
         }
     }

@@ -223,8 +223,10 @@ impl Admission for MutatingPolicies {
         let mut error = super::super::forbidden(request, object, first);
         error.message.clone_from(first);
         error.reason = Reason::Invalid;
-        error.causes =
-            messages.into_iter().map(|message| Cause { reason: String::new(), message, field: String::new() }).collect();
+        error.causes = messages
+            .into_iter()
+            .map(|message| Cause { reason: String::new(), message, field: String::new() })
+            .collect();
         Err(error)
     }
 }

@@ -76,9 +76,7 @@ pub(super) fn matching_row(
     }
     let mut others = registry.rows().iter().filter(|row| row.storage == requested.storage);
     Ok(others
-        .find(|row| {
-            named(&constraints.rules, &asked(row), name) && !named(&constraints.excluded, &asked(row), name)
-        })
+        .find(|row| named(&constraints.rules, &asked(row), name) && !named(&constraints.excluded, &asked(row), name))
         .cloned())
 }
 
@@ -142,7 +140,9 @@ pub(super) fn params(
     let namespace = if row.namespaced {
         let own = if reference.namespace.is_empty() { &request.target.namespace } else { &reference.namespace };
         if own.is_empty() {
-            return Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned());
+            return Err(
+                "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()
+            );
         }
         own.as_str()
     } else if reference.namespace.is_empty() {

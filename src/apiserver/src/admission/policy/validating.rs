@@ -52,13 +52,7 @@ impl ValidatingPolicies {
         Self { policies: Policies::new(PolicyKind::Validating), registry, authorizer }
     }
 
-    fn ask(
-        &self,
-        policy: &Policy,
-        request: &AdmissionRequest<'_>,
-        object: &Object,
-        denials: &mut Vec<Denial>,
-    ) {
+    fn ask(&self, policy: &Policy, request: &AdmissionRequest<'_>, object: &Object, denials: &mut Vec<Denial>) {
         let definition = &policy.definition;
         let mut broken_policy = |binding: Option<&Binding>, why: &str| {
             if !definition.ignore_failures {

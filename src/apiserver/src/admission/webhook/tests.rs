@@ -230,12 +230,21 @@ async fn only_webhooks_that_are_concerned_are_asked() {
             &[
                 ("other-objects", json!({"objectSelector": labelled(json!({"a": "b"}))})),
                 ("other-namespaces", json!({"namespaceSelector": labelled(json!({"a": "b"}))})),
-                ("home", json!({"namespaceSelector": home, "matchConditions": [
-                    {"name": "yes", "expression": "object.metadata.name == 'a' && request.operation == 'CREATE'"}]})),
-                ("unmet", json!({"matchConditions": [{"name": "no", "expression": "object.metadata.name != 'a'"},
-                    {"name": "broken", "expression": "object.nope == 1"}]})),
-                ("broken", json!({"failurePolicy": "Ignore",
-                    "matchConditions": [{"name": "broken", "expression": "object.nope == 1"}]})),
+                (
+                    "home",
+                    json!({"namespaceSelector": home, "matchConditions": [
+                    {"name": "yes", "expression": "object.metadata.name == 'a' && request.operation == 'CREATE'"}]}),
+                ),
+                (
+                    "unmet",
+                    json!({"matchConditions": [{"name": "no", "expression": "object.metadata.name != 'a'"},
+                    {"name": "broken", "expression": "object.nope == 1"}]}),
+                ),
+                (
+                    "broken",
+                    json!({"failurePolicy": "Ignore",
+                    "matchConditions": [{"name": "broken", "expression": "object.nope == 1"}]}),
+                ),
                 (
                     "effects",
                     json!({"sideEffects": "Some", "rules": [{"operations": ["UPDATE"], "apiGroups": [""],
