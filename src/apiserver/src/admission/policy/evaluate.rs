@@ -98,7 +98,7 @@ impl CelAuthorizer for Asker<'_> {
         };
         match self.authorizer.authorize(account.as_ref().unwrap_or(self.user), &asked, self.snapshot) {
             Decision::Allow => CelDecision { allowed: true, ..CelDecision::default() },
-            Decision::Deny(reason) => CelDecision { allowed: false, reason, error: None },
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => CelDecision { allowed: false, reason, error: None },
         }
     }
 }
