@@ -86,7 +86,7 @@ pub(super) fn rows() -> Vec<Resource> {
         claim_row(),
         volume_row(),
         pod_row(),
-        V1.namespaced("PodTemplate", "podtemplates", &[], columns::pod_template, pod_template),
+        V1.namespaced("PodTemplate", "podtemplates", &[], columns::pod_template, pod_template).with_generation(),
         replication_controller_row(),
         V1.namespaced("ResourceQuota", "resourcequotas", &["quota"], workload_table::quota_columns, quota)
             .with_status(),

@@ -85,8 +85,25 @@ pub(super) fn canonical(value: &mut Value, round: bool) {
     }
 }
 
+/// A field that was single once and its list: the first of the list is the
+/// single one, which wins if they differ.
+fn agree(map: &mut Fields, one: &str, many: &str, entry: fn(&str) -> Value, value: fn(&Value) -> &str) {
+    let single = map.text(one).to_owned();
+    let first = map.list(many).first().map(|entry| value(entry).to_owned()).unwrap_or_default();
+    if single.is_empty() && !first.is_empty() {
+        map.insert(one.to_owned(), Value::String(first));
+    } else if !single.is_empty() && single != first {
+        map.insert(many.to_owned(), json!([entry(&single)]));
+    }
+}
+
 /// Defaults of a Pod.
 pub(super) fn pod(object: &mut Object) {
+    if let Some(status) = sub(&mut object.0, "status") {
+        for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
+            agree(status, one, many, |ip| json!({"ip": ip}), |entry| entry.text("ip"));
+        }
+    }
     let Some(spec) = spec(object) else { return };
     pod_spec(spec);
     for field in ["containers", "initContainers"] {
@@ -381,6 +398,9 @@ pub(super) fn namespace(object: &mut Object) {
 
 /// Defaults of a Node.
 pub(super) fn node(object: &mut Object) {
+    if let Some(spec) = spec(object) {
+        agree(spec, "podCIDR", "podCIDRs", |network| json!(network), |entry| entry.as_str().unwrap_or_default());
+    }
     let Some(status) = sub(&mut object.0, "status") else { return };
     canonical_amounts(status, "capacity");
     canonical_amounts(status, "allocatable");

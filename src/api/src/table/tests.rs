@@ -171,3 +171,89 @@ fn tables_carry_what_was_asked_for() {
     assert_eq!(event["rows"][0]["object"]["spec"], json!({"containers": []}));
     assert!(Include::parse("All").is_err());
 }
+
+const MADE: &str = "2026-01-01T00:00:00Z";
+
+#[test]
+fn workloads_in_words() {
+    let metadata = json!({"name": "a", "creationTimestamp": MADE});
+    let pod = json!({"spec": {"containers": [{"name": "c", "image": "i"}], "nodeSelector": {"x": "y"}}});
+    let job = |spec: Value, status: Value| {
+        let cells = cells("batch", "jobs", json!({"metadata": metadata, "spec": spec, "status": status}));
+        cells.split(" | ").skip(1).take(3).collect::<Vec<_>>().join(" | ")
+    };
+    let started = json!({"startTime": MADE, "succeeded": 1});
+    assert_eq!(job(json!({"completions": 3}), started.clone()), "Running | 1/3 | 5m");
+    assert_eq!(job(json!({"parallelism": 2}), started), "Running | 1/1 of 2 | 5m");
+    let done = json!({
+        "startTime": MADE, "completionTime": "2026-01-01T00:01:05Z", "succeeded": 1,
+        "conditions": [{"type": "Complete", "status": "True"}]
+    });
+    assert_eq!(job(json!({"completions": 1}), done), "Complete | 1/1 | 65s");
+    let cron = json!({
+        "metadata": metadata, "status": {"active": [{}], "lastScheduleTime": "2026-01-01T00:04:00Z"},
+        "spec": {"schedule": "*/5 * * * *", "suspend": false, "jobTemplate": {"spec": {"template": pod}}}
+    });
+    assert_eq!(cells("batch", "cronjobs", cron), "a | */5 * * * * | <none> | False | 1 | 60s | 5m | c | i | <none>");
+    let daemons = json!({
+        "metadata": metadata, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod},
+        "status": {"desiredNumberScheduled": 3, "currentNumberScheduled": 2, "numberReady": 1, "updatedNumberScheduled": 1}
+    });
+    assert_eq!(cells("apps", "daemonsets", daemons), "a | 3 | 2 | 1 | 1 | 0 | x=y | 5m | c | i | a=b");
+    let set = json!({"metadata": metadata, "spec": {"replicas": 3, "template": pod}, "status": {"readyReplicas": 2}});
+    assert_eq!(cells("apps", "statefulsets", set), "a | 2/3 | 5m | c | i");
+    let quota = json!({
+        "metadata": metadata,
+        "status": {"hard": {"pods": "5", "limits.cpu": "2", "requests.cpu": "1"}, "used": {"pods": "1"}}
+    });
+    assert_eq!(cells("", "resourcequotas", quota), "a | pods: 1/5, requests.cpu: 0/1 | limits.cpu: 0/2 | 5m");
+    let range = json!({"metadata": metadata});
+    assert_eq!(cells("", "limitranges", range), format!("a | {MADE}"));
+}
+
+#[test]
+fn autoscalers_show_the_first_targets() {
+    let spec = json!({"maxReplicas": 5, "minReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "web"}, "metrics": [
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+        {"type": "External", "external": {"target": {"averageValue": "10"}}},
+        {"type": "Pods", "pods": {"target": {"averageValue": "1k"}}}
+    ]});
+    let status = json!({"currentReplicas": 3, "currentMetrics": [
+        {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 20}}}
+    ]});
+    let object = json!({"apiVersion": "autoscaling/v2", "metadata": {"name": "a", "creationTimestamp": MADE}, "spec": spec, "status": status});
+    let registry = kinds::builtin();
+    let row = registry.by_path("autoscaling", "v2", "horizontalpodautoscalers").expect("a row");
+    let cells = (row.strategy.row)(&self::object(object), now());
+    assert_eq!(
+        cells[1..6],
+        [
+            json!("Deployment/web"),
+            json!("cpu: 20%/80%, <unknown>/10 (avg) + 1 more..."),
+            json!("2"),
+            json!(5),
+            json!(3),
+        ]
+    );
+}
+
+#[test]
+fn volumes_and_claims() {
+    let metadata = json!({"name": "a", "creationTimestamp": MADE});
+    let volume = json!({
+        "metadata": metadata, "status": {"phase": "Bound"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"], "storageClassName": "fast",
+            "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "default", "name": "data"}
+        }
+    });
+    assert_eq!(
+        cells("", "persistentvolumes", volume),
+        "a | 1Gi | RWO,RWX | Retain | Bound | default/data | fast | <unset> |  | 5m | <unset>"
+    );
+    let claim = json!({
+        "metadata": metadata, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]},
+        "spec": {"volumeName": "v", "volumeMode": "Filesystem"}
+    });
+    assert_eq!(cells("", "persistentvolumeclaims", claim), "a | Bound | v | 1Gi | RWO |  | <unset> | 5m | Filesystem");
+}

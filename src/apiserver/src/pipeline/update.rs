@@ -14,30 +14,32 @@ use super::{
 
 /// Storage names of kinds that a PUT creates when they are missing.
 const CREATED_BY_UPDATE: &[&str] = &[
-    "events",
-    "leases.coordination.k8s.io",
-    "services",
-    "endpoints",
     "clusterrolebindings.rbac.authorization.k8s.io",
     "clusterroles.rbac.authorization.k8s.io",
+    "endpoints",
+    "events",
+    "leases.coordination.k8s.io",
+    "limitranges",
+    "podtemplates",
     "rolebindings.rbac.authorization.k8s.io",
     "roles.rbac.authorization.k8s.io",
+    "services",
 ];
 
 /// Storage names of kinds that are never replaced blindly: whoever writes them
 /// says which version was read.
 const VERSION_REQUIRED: &[&str] = &[
     crd::STORAGE,
-    "leases.coordination.k8s.io",
-    "poddisruptionbudgets.policy",
     "apiservices.apiregistration.k8s.io",
     "csidrivers.storage.k8s.io",
     "csinodes.storage.k8s.io",
     "csistoragecapacities.storage.k8s.io",
     "flowschemas.flowcontrol.apiserver.k8s.io",
+    "leases.coordination.k8s.io",
     "mutatingadmissionpolicies.admissionregistration.k8s.io",
     "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "poddisruptionbudgets.policy",
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
     "runtimeclasses.node.k8s.io",
     "validatingadmissionpolicies.admissionregistration.k8s.io",

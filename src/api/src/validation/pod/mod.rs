@@ -6,6 +6,7 @@
 mod containers;
 mod environment;
 mod handlers;
+mod os;
 mod parts;
 pub(super) mod scheduling;
 mod security;
@@ -116,6 +117,7 @@ fn validate_spec(report: &mut Report, spec: &Value, path: &Path, is_pod: bool) {
     );
     rules::labels(report, spec.at("nodeSelector"), &path.child("nodeSelector"));
     security::validate_pod(report, spec, path);
+    os::validate(report, spec, path);
     scheduling::validate(report, spec, path);
     dns_config(report, spec, &path.child("dnsConfig"));
     let subdomain_fields = ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"];

@@ -4,6 +4,7 @@
 mod access;
 mod custom;
 mod errors;
+mod kinds;
 mod lists;
 mod objects;
 mod sockets;
