@@ -238,10 +238,16 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
     Some(list)
 }
 
+/// Kinds that Kubernetes still keeps in an older version, which shows in the
+/// hash and nowhere else.
+const KEPT_IN_V1BETA1: &[&str] = &["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
+
 /// Tells clients when the stored shape of a resource changes.
 fn storage_version_hash(registry: &Registry, row: &Resource) -> String {
     let stored = registry.by_storage(&row.storage).map_or(row, AsRef::as_ref);
-    let digest = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    let older = stored.group == "admissionregistration.k8s.io" && KEPT_IN_V1BETA1.contains(&&*stored.kind);
+    let version = if older { "v1beta1" } else { &*stored.version };
+    let digest = Sha256::digest(format!("{}/{version}/{}", stored.group, stored.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }
 
