@@ -6,18 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use barque_proto::v1::agent_streams_server::{AgentStreams, AgentStreamsServer};
-use barque_proto::v1::{LogsChunk, LogsRequest};
+use barque_proto::v1::{ExecInput, LogsChunk, LogsRequest, PortInput, PortOutput, exec_input, port_input};
 use futures::{Stream, StreamExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::error::AgentError;
 use crate::options::Tls;
-use crate::runtime::PodRuntime;
+use crate::runtime::{ExecOutputs, PodRuntime};
 use crate::tls;
 
 /// Organization in the certificates of masters.
@@ -62,20 +62,60 @@ fn is_master(certificate: &[u8]) -> bool {
     certificate.subject().iter_organization().any(|name| name.as_str() == Ok(MASTERS))
 }
 
+fn only_masters<T>(request: &Request<T>) -> Result<(), Status> {
+    let peer = request.peer_certs();
+    if peer.as_deref().and_then(|chain| chain.first()).is_some_and(|certificate| is_master(certificate)) {
+        Ok(())
+    } else {
+        Err(Status::permission_denied("only masters may open streams"))
+    }
+}
+
+impl Streams {
+    fn check_node(&self, name: &str) -> Result<(), Status> {
+        if self.nodes.contains(name) || (self.single && name.is_empty()) {
+            Ok(())
+        } else {
+            Err(Status::not_found(format!("node \"{name}\" is not here")))
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl AgentStreams for Streams {
     type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsChunk, Status>> + Send>>;
 
+    type ExecStream = ExecOutputs;
+    type PortForwardStream = Pin<Box<dyn Stream<Item = Result<PortOutput, Status>> + Send>>;
+
+    async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
+        only_masters(&request)?;
+        let mut input = request.into_inner();
+        let Some(exec_input::Kind::Start(start)) = input.message().await?.and_then(|first| first.kind) else {
+            return Err(Status::invalid_argument("the first message must say what to run"));
+        };
+        self.check_node(&start.node_name)?;
+        Ok(Response::new(Arc::clone(&self.runtime).exec(start, Box::pin(input)).await?))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortInput>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        only_masters(&request)?;
+        let mut input = request.into_inner();
+        let Some(port_input::Kind::Start(start)) = input.message().await?.and_then(|first| first.kind) else {
+            return Err(Status::invalid_argument("the first message must say which port"));
+        };
+        self.check_node(&start.node_name)?;
+        let output = Arc::clone(&self.runtime).port_forward(start, Box::pin(input)).await?;
+        Ok(Response::new(Box::pin(output.map(|chunk| chunk.map(|data| PortOutput { data })))))
+    }
+
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        let peer = request.peer_certs();
-        if !peer.as_deref().and_then(|chain| chain.first()).is_some_and(|certificate| is_master(certificate)) {
-            return Err(Status::permission_denied("only masters may read logs"));
-        }
+        only_masters(&request)?;
         let request = request.into_inner();
-        let known = self.nodes.contains(&request.node_name) || (self.single && request.node_name.is_empty());
-        if !known {
-            return Err(Status::not_found(format!("node \"{}\" is not here", request.node_name)));
-        }
+        self.check_node(&request.node_name)?;
         let lines = Arc::clone(&self.runtime).logs(request).await?;
         let chunks = lines.flat_map(|chunk| {
             let parts: Vec<Result<LogsChunk, Status>> = match chunk {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use barque_proto::v1::LogsRequest;
+use barque_proto::v1::{ExecInput, ExecOutput, ExecStart, LogsRequest, PortInput, PortStart};
 use bytes::Bytes;
 use futures::Stream;
 
@@ -24,6 +24,15 @@ pub struct Update {
 /// Log bytes, until the end or an error.
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<Bytes, tonic::Status>> + Send>>;
 
+/// What a master sends to a process, after the start.
+pub type ExecInputs = Pin<Box<dyn Stream<Item = Result<ExecInput, tonic::Status>> + Send>>;
+
+/// What a process gives back.
+pub type ExecOutputs = Pin<Box<dyn Stream<Item = Result<ExecOutput, tonic::Status>> + Send>>;
+
+/// What a master sends to a port, after the start.
+pub type PortInputs = Pin<Box<dyn Stream<Item = Result<PortInput, tonic::Status>> + Send>>;
+
 /// Runs Pods and reports about them to their node's outbox.
 #[async_trait]
 pub trait PodRuntime: Send + Sync + 'static {
@@ -35,4 +44,17 @@ pub trait PodRuntime: Send + Sync + 'static {
 
     /// Opens the log of a container.
     async fn logs(self: Arc<Self>, request: LogsRequest) -> Result<LogStream, tonic::Status>;
+
+    /// Starts a process in a container, or attaches to the container's own.
+    /// It is let go when the output is dropped.
+    async fn exec(self: Arc<Self>, start: ExecStart, input: ExecInputs) -> Result<ExecOutputs, tonic::Status> {
+        drop((start, input));
+        Err(tonic::Status::unimplemented("this node does not run commands in containers"))
+    }
+
+    /// Connects to a port of a Pod.
+    async fn port_forward(self: Arc<Self>, start: PortStart, input: PortInputs) -> Result<LogStream, tonic::Status> {
+        drop((start, input));
+        Err(tonic::Status::unimplemented("this node does not forward ports"))
+    }
 }

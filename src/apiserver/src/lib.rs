@@ -25,10 +25,14 @@ pub mod pipeline;
 #[cfg(test)]
 mod testing;
 
+pub use aggregate::{Authentication, Keeper};
 pub use auth::rbac::defaults::reconcile as reconcile_rbac;
 pub use auth::{Authenticator, Authorizer, User};
 pub use barque_api::patch::PatchType as PatchKind;
-pub use http::{Api, ApiBuilder, HealthCheck, LogRequest, NodeProxy, decode_protobuf, encode_protobuf, serve};
+pub use http::{
+    Api, ApiBuilder, ExecRequest, FromContainer, FromPort, FromProcess, HealthCheck, LogRequest, NodeProxy,
+    PortRequest, ToContainer, ToProcess, decode_protobuf, encode_protobuf, serve,
+};
 pub use options::{PipelineOptions, ServerOptions};
 pub use pipeline::{
     ApiService, Consistency, Converter, DeleteOptions, Door, FieldValidation, MasterIdentity, Patch, Pipeline,

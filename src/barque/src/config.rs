@@ -68,6 +68,10 @@ pub struct ServerConfig {
     pub members: Vec<MemberConfig>,
     /// Certificates.
     pub tls: TlsConfig,
+    /// The certificate with which this master vouches for its users towards
+    /// extension API servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_proxy: Option<FrontProxyConfig>,
     /// Other ways for clients to say who they are.
     #[serde(default)]
     pub auth: AuthConfig,
@@ -124,6 +128,19 @@ pub struct TlsConfig {
     /// The cluster's authority.
     pub ca: PathBuf,
     /// This process's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Certificate files of the front proxy, PEM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FrontProxyConfig {
+    /// Its authority: not the cluster's, as whoever has a certificate of it
+    /// may speak for everybody.
+    pub ca: PathBuf,
+    /// The certificate.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,

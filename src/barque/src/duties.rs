@@ -34,6 +34,7 @@ pub const NAMES: &[&str] = &[
     "resourcequota",
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
+    "apiservice",
     "sessions",
 ];
 

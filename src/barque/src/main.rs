@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod aggregation;
 mod certs;
 mod cli;
 mod config;

@@ -30,6 +30,9 @@ const LEAF_DAYS: i32 = 365;
 /// its address.
 pub const MASTER_SERVER_NAME: &str = "barque-master";
 
+/// Name on the certificate that masters show to extension API servers.
+pub const FRONT_PROXY: &str = "front-proxy-client";
+
 /// Why certificates could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -100,6 +103,12 @@ impl Subject {
             group: "system:nodes",
             alternative_names: alternative_names.to_vec(),
         }
+    }
+
+    /// A master towards extension API servers.
+    #[must_use]
+    pub fn front_proxy() -> Self {
+        Self { name: FRONT_PROXY.into(), group: "system:masters", alternative_names: Vec::new() }
     }
 
     /// An administrator.

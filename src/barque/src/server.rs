@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::access::{self, AccessError};
+use crate::aggregation::{self, Aggregation};
 use crate::config::{ConfigError, ServerConfig, switched_off};
 use crate::door::PipelineClient;
 use crate::files::{self, FileError};
@@ -135,6 +136,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let duty_token = CancellationToken::new();
     let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority, &access.tokens);
     all.push(agents.duty());
+    all.push(Arc::new(Aggregation::new(&config, &pipeline, &authority)?));
     let off = switched_off(&config.duties)?;
     let duties = tokio::spawn(run_duties(Arc::clone(&replicated), client, world, all, off, duty_token.clone()));
 
@@ -145,8 +147,12 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
         .identity(identity)
         .service_accounts(tokens)
         .check(Arc::new(GroupCheck { store: store.clone() }))
-        .proxy(Arc::new(NodeStreams::new(replicated, &config.tls)?))
-        .build();
+        .proxy(Arc::new(NodeStreams::new(replicated, &config.tls)?));
+    let api = match aggregation::identity(&config)? {
+        Some(identity) => api.proxy_identity(identity),
+        None => api,
+    };
+    let api = api.build();
     let api_token = CancellationToken::new();
     let tls = Arc::new(tls::api_server(&config.tls)?);
     let mut serving = tokio::spawn(serve(api_listener, tls, api, api_token.clone()));

@@ -8,6 +8,7 @@ mod logs;
 pub mod pause;
 mod probe;
 mod start;
+mod streams;
 pub mod volumes;
 mod worker;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use barque_proto::v1::LogsRequest;
+use barque_proto::v1::{ExecStart, LogsRequest, PortStart};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures::StreamExt as _;
 use parking_lot::{Mutex, RwLock};
@@ -31,7 +32,7 @@ use crate::assignments::PodChange;
 use crate::outbox::Outbox;
 use crate::pods::env::Runtime;
 use crate::pods::model::Desired;
-use crate::runtime::{LogStream, PodRuntime, Update};
+use crate::runtime::{ExecInputs, ExecOutputs, LogStream, PodRuntime, PortInputs, Update};
 
 /// Pause before the engine's events are asked for again.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
@@ -249,6 +250,14 @@ impl PodRuntime for DockerRuntime {
 
     async fn logs(self: Arc<Self>, request: LogsRequest) -> Result<LogStream, tonic::Status> {
         logs::open(&self.shared.engine, request).await
+    }
+
+    async fn exec(self: Arc<Self>, start: ExecStart, input: ExecInputs) -> Result<ExecOutputs, tonic::Status> {
+        streams::exec(&self.shared.engine, start, input).await
+    }
+
+    async fn port_forward(self: Arc<Self>, start: PortStart, input: PortInputs) -> Result<LogStream, tonic::Status> {
+        streams::port_forward(&self.shared.engine, start, input).await
     }
 }
 

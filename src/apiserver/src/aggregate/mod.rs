@@ -6,15 +6,17 @@
 //!
 //! Rules: `k8s.io/kube-aggregator/pkg/apiserver`.
 
+mod discovery;
+mod keeper;
 mod local;
 mod service;
-
-use std::sync::Arc;
 
 use axum::body::Body;
 use http::header::HeaderValue;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 
+pub use discovery::{Extension, Extensions, merge_aggregated, merge_group, merge_groups};
+pub use keeper::{Authentication, Keeper};
 pub use local::{AUTOMANAGED, local_services};
 pub use service::{Availability, Remote, STORAGE, check, find, remotes};
 
@@ -80,9 +82,6 @@ pub fn unavailable(text: &str) -> Response<Body> {
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }
-
-/// The client certificate of the front proxy.
-pub type ProxyIdentity = Option<Arc<crate::outbound::ClientIdentity>>;
 
 #[cfg(test)]
 mod tests {

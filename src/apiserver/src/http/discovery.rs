@@ -20,6 +20,7 @@ use super::negotiate::{GNOSTIC_TYPE, Offer, accepted, accepts_aggregated, accept
 use super::path::Discovery;
 use super::present::encode;
 use super::respond::{finished_response, json_response};
+use crate::aggregate::{self, Extension};
 use crate::pipeline::Pipeline;
 
 /// Paths besides those of the groups, for `/`.
@@ -110,7 +111,13 @@ impl Api {
         json!({"paths": paths})
     }
 
-    pub(super) fn discovery(&self, call: &Call, which: &Discovery) -> Result<Response<Body>, StatusError> {
+    /// What extension API servers serve.
+    async fn extensions(&self) -> Vec<Extension> {
+        let snapshot = self.pipeline.store().view().snapshot();
+        self.extensions.known(self.pipeline.outbound(), &snapshot, self.proxy_identity.clone()).await
+    }
+
+    pub(super) async fn discovery(&self, call: &Call, which: &Discovery) -> Result<Response<Body>, StatusError> {
         if let Discovery::Core | Discovery::Groups = which
             && let Some(version) = accepts_aggregated(&call.headers)
         {
@@ -120,11 +127,32 @@ impl Api {
                 _ => ("v2beta1", Aggregated::V2Beta1),
             };
             let key = format!("aggregated {core} {name}");
-            let document = self.documents.get(&key, |r| Some(discovery::aggregated(r, core, version)))?;
+            let extensions = if core { Vec::new() } else { self.extensions().await };
+            let document = if extensions.is_empty() {
+                self.documents.get(&key, |r| Some(discovery::aggregated(r, core, version)))?
+            } else {
+                let mut document = discovery::aggregated(&self.pipeline.registry(), core, version);
+                aggregate::merge_aggregated(&mut document, &extensions);
+                Document::new(&document)
+            };
             let content_type = format!("application/json;g=apidiscovery.k8s.io;v={name};as=APIGroupDiscoveryList");
             return self.tagged(call, document, Some(&content_type));
         }
+        let extensions = match which {
+            Discovery::Groups | Discovery::Group(_) => self.extensions().await,
+            Discovery::Core | Discovery::Resources(..) => Vec::new(),
+        };
         let document = match which {
+            Discovery::Groups if !extensions.is_empty() => {
+                let mut document = discovery::group_list(&self.pipeline.registry());
+                aggregate::merge_groups(&mut document, &extensions);
+                Document::new(&document)
+            }
+            Discovery::Group(name) if extensions.iter().any(|extension| extension.remote.group == *name) => {
+                let own = discovery::group(&self.pipeline.registry(), name);
+                let merged = aggregate::merge_group(name, own, &extensions).ok_or_else(no_such_resource)?;
+                Document::new(&merged)
+            }
             Discovery::Core => {
                 let host = call.headers.get(HOST).and_then(|host| host.to_str().ok());
                 let host = host.or_else(|| call.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();

@@ -166,7 +166,7 @@ impl Api {
                 Ok(self.review(call, &path).await?)
             }
             Route::Resource(path) => Ok(self.resource(call, path, subject).await?),
-            other => Ok(self.document(&call, other)?),
+            other => Ok(self.document(&call, other).await?),
         }
     }
 
@@ -198,7 +198,7 @@ impl Api {
     }
 
     /// What is neither an object nor health.
-    fn document(&self, call: &Call, route: Route) -> Result<Response<Body>, StatusError> {
+    async fn document(&self, call: &Call, route: Route) -> Result<Response<Body>, StatusError> {
         if !matches!(call.method, Method::GET | Method::HEAD) {
             return Err(match route {
                 Route::Unknown => no_such_resource(),
@@ -211,7 +211,7 @@ impl Api {
             Route::Metrics => self.metrics_page(),
             Route::OpenApiV2 => self.openapi_v2(call),
             Route::OpenApiV3(path) => self.openapi_v3(call, path.as_deref()),
-            Route::Discovery(which) => self.discovery(call, &which),
+            Route::Discovery(which) => self.discovery(call, &which).await,
             Route::Issuer(keys) => self.issuer_document(keys),
             Route::Resource(_) | Route::Health(..) | Route::Unknown => Err(no_such_resource()),
         }

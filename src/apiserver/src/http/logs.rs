@@ -13,9 +13,11 @@ use futures::stream::BoxStream;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Api;
 use super::query::Query;
+use super::stream::{ExecRequest, FromPort, FromProcess, PortRequest, ToProcess, not_offered};
 use crate::pipeline::{Consistency, RequestContext, Target};
 
 /// Which log of which container.
@@ -52,6 +54,32 @@ pub type LogStream = BoxStream<'static, Result<Bytes, io::Error>>;
 pub trait NodeProxy: Send + Sync + 'static {
     /// Opens a log on a node.
     fn logs(&self, node: &str, request: LogRequest) -> BoxFuture<'_, Result<LogStream, StatusError>>;
+
+    /// Starts a process in a container on a node, or attaches to the
+    /// container's own. The process ends when the output is dropped.
+    fn exec(
+        &self,
+        node: &str,
+        request: ExecRequest,
+        input: ToProcess,
+    ) -> BoxFuture<'_, Result<FromProcess, StatusError>> {
+        let what = if request.command.is_some() { "exec" } else { "attach" };
+        let error = not_offered(node, what);
+        drop(input);
+        Box::pin(futures::future::ready(Err(error)))
+    }
+
+    /// Connects to a port of a Pod on a node.
+    fn port_forward(
+        &self,
+        node: &str,
+        request: PortRequest,
+        input: mpsc::Receiver<Bytes>,
+    ) -> BoxFuture<'_, Result<FromPort, StatusError>> {
+        let error = not_offered(node, "port forwarding");
+        drop((request, input));
+        Box::pin(futures::future::ready(Err(error)))
+    }
 }
 
 /// For masters without a way to the agents.

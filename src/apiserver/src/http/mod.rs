@@ -43,7 +43,9 @@ pub use logs::{LogRequest, LogStream, NodeProxy};
 pub(crate) use metrics::Counted;
 pub use metrics::SharedRegistry;
 pub use serve::serve;
+pub use stream::{ExecRequest, FromContainer, FromPort, FromProcess, PortRequest, ToContainer, ToProcess};
 
+use crate::aggregate::Extensions;
 use crate::audit::Audit;
 use crate::auth::token::service_account::ServiceAccountTokens;
 use crate::auth::{Authenticator, Identity, User};
@@ -71,6 +73,7 @@ pub struct Api {
     checks: Vec<Arc<dyn HealthCheck>>,
     proxy: Arc<dyn NodeProxy>,
     proxy_identity: Option<ClientIdentity>,
+    extensions: Extensions,
     options: ServerOptions,
     registry: SharedRegistry,
     metrics: Metrics,
@@ -180,6 +183,7 @@ impl ApiBuilder {
             checks: self.checks,
             proxy: self.proxy,
             proxy_identity: self.proxy_identity,
+            extensions: Extensions::default(),
             registry: self.registry,
             options,
         })

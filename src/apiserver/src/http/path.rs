@@ -61,6 +61,9 @@ impl Route {
         match self {
             Self::Resource(path) if !path.group.is_empty() => Some((&path.group, &path.version)),
             Self::Discovery(Discovery::Resources(group, version)) if !group.is_empty() => Some((group, version)),
+            Self::OpenApiV3(Some(path)) => {
+                path.strip_prefix("apis/")?.split_once('/').filter(|(_, v)| !v.contains('/'))
+            }
             _ => None,
         }
     }

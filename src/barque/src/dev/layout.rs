@@ -9,7 +9,9 @@ use barque_api::k8s_openapi::jiff::Timestamp;
 
 use super::DevError;
 use crate::cli::DevArgs;
-use crate::config::{AgentConfig, ApiConfig, ClusterConfig, MemberConfig, Overlay, ServerConfig, TlsConfig};
+use crate::config::{
+    AgentConfig, ApiConfig, ClusterConfig, FrontProxyConfig, MemberConfig, Overlay, ServerConfig, TlsConfig,
+};
 use crate::files;
 use crate::kubeconfig::{self, Endpoint};
 use crate::pki::{self, Authority, CertificatePaths, Subject};
@@ -171,6 +173,9 @@ fn prepare_master(
     let paths = CertificatePaths::new(&data_dir.join("pki"), "master");
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), master.name.clone()];
     authority.ensure(&paths, &Subject::master(master.id, &names), now)?;
+    let front_directory = dir.join("pki").join("front-proxy");
+    let front = CertificatePaths::new(&data_dir.join("pki"), "front-proxy");
+    Authority::open_or_create(&front_directory, now)?.ensure(&front, &Subject::front_proxy(), now)?;
     let mut config = ServerConfig {
         id: master.id,
         name: master.name.clone(),
@@ -180,6 +185,11 @@ fn prepare_master(
         cluster: ClusterConfig { listen: cluster },
         members: masters.to_vec(),
         tls: TlsConfig { ca: dir.join("pki").join("ca.crt"), certificate: paths.certificate, key: paths.key },
+        front_proxy: Some(FrontProxyConfig {
+            ca: front_directory.join("ca.crt"),
+            certificate: front.certificate,
+            key: front.key,
+        }),
         auth: crate::config::AuthConfig::default(),
         duties: vec!["*".to_owned()],
         log: crate::config::LogConfig::default(),

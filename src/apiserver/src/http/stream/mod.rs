@@ -3,10 +3,19 @@
 //! extension API server. Their bodies are not read here; they pass through.
 
 mod aggregated;
+mod connect;
+mod container;
+mod exec;
 mod forward;
 mod locate;
+mod portforward;
 mod proxy;
+mod spdy;
+mod websocket;
+mod wire;
 
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +27,14 @@ use http::Response;
 use http::request::Parts;
 
 use super::metrics::Subject;
-use super::path::{ResourcePath, Route};
+use super::path::Route;
 use super::{Api, handle};
 use crate::aggregate;
 use crate::auth::{Attributes, User};
 
-pub(super) use forward::Upgradable;
+pub(super) use container::not_offered;
+pub use container::{ExecRequest, FromContainer, FromPort, FromProcess, PortRequest, ToContainer, ToProcess};
+use forward::Upgradable;
 
 /// Subresources that are streams.
 const PROXY: &str = "proxy";
@@ -70,20 +81,8 @@ impl Api {
         let answer = if proxied {
             self.proxied(user, asked, path, parts, body).await
         } else {
-            self.container_stream(user, path, parts).await
+            self.container_stream(user, asked, path, parts).await
         };
         answer.map(Streamed::Answer)
-    }
-
-    async fn container_stream(
-        self: &Arc<Self>,
-        _user: &Arc<User>,
-        path: &ResourcePath,
-        _parts: Parts,
-    ) -> Result<Response<Body>, StatusError> {
-        Err(StatusError::new(
-            barque_api::Reason::NotImplemented,
-            format!("pods/{} is not implemented by this server", path.subresource),
-        ))
     }
 }
