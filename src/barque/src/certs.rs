@@ -28,6 +28,11 @@ pub fn run(command: CertsCommand) -> Result<(), PkiError> {
             Authority::open_or_create(&dir, now)?.ensure(&paths, &subject, now)?;
             println!("{}", paths.certificate.display());
         }
+        CertsCommand::FrontProxy { dir } => {
+            let paths = CertificatePaths::new(&dir, "front-proxy");
+            Authority::open_or_create(&dir, now)?.ensure(&paths, &Subject::front_proxy(), now)?;
+            println!("{}", paths.certificate.display());
+        }
         CertsCommand::Kubeconfig { dir, server, output } => {
             let authority = Authority::open_or_create(&dir, now)?;
             let paths = CertificatePaths::new(&dir, "admin");

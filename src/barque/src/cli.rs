@@ -180,6 +180,14 @@ pub enum CertsCommand {
         #[arg(long)]
         group: bool,
     },
+    /// Issue the certificate with which masters vouch for their users towards
+    /// extension API servers.
+    FrontProxy {
+        /// The directory of an authority of its own, not the cluster's; the
+        /// files are written there.
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Write a kubeconfig for an administrator.
     Kubeconfig {
         /// The authority's directory.

@@ -48,6 +48,7 @@ pub(crate) use model::{Decoded, decode_json, decode_yaml, encode_yaml, shape, to
 pub(crate) use read::derived_records;
 pub use read::{Consistency, too_large_revision};
 pub use scale::scale_of;
+pub(crate) use scale::{replicas_path, scale_at};
 
 use crate::admission::{self as plugins, Parts};
 use crate::audit;

@@ -15,14 +15,20 @@ use super::{
 /// The Scale of an object.
 #[must_use]
 pub fn scale_of(row: &Resource, record: &Record) -> Object {
-    let object = record.object();
+    scale_at(row, record.object(), &record.revision().to_string())
+}
+
+/// The Scale of an object of some version, "" if it has none yet.
+pub(crate) fn scale_at(row: &Resource, object: &Object, version: &str) -> Object {
     let custom = row.custom().and_then(|custom| custom.version().scale.as_ref());
     let mut metadata = json!({
         "name": object.name(),
         "uid": object.uid(),
-        "resourceVersion": record.revision().to_string(),
         "creationTimestamp": object.text(&["metadata", "creationTimestamp"]),
     });
+    if !version.is_empty() {
+        metadata["resourceVersion"] = json!(version);
+    }
     if !object.namespace().is_empty() {
         metadata["namespace"] = json!(object.namespace());
     }
@@ -47,6 +53,14 @@ pub fn scale_of(row: &Resource, record: &Record) -> Object {
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status,
     });
     Object::from_value(scale).unwrap_or_default()
+}
+
+/// Where an object says how many replicas it wants.
+pub(crate) fn replicas_path(row: &Resource) -> Vec<&str> {
+    match row.custom().and_then(|custom| custom.version().scale.as_ref()) {
+        Some(scale) => scale.spec_replicas.iter().map(|part| &**part).collect(),
+        None => vec!["spec", "replicas"],
+    }
 }
 
 /// An object that does not say how many replicas it wants has no Scale.

@@ -26,7 +26,7 @@ use barque_api::{Object, Registry, Resource, StatusError};
 use serde_json::json;
 
 use crate::auth::Authorizer;
-use crate::pipeline::{Admission, AdmissionRequest, Admitted, NoAnswer, Operation, Question, stored};
+use crate::pipeline::{Admission, AdmissionRequest, Admitted, NoAnswer, Operation, Question, replicas_path, stored};
 use hooks::{Hook, HookKind, Hooks};
 pub(super) use review::{Review, is_other_body, namespace_of};
 pub(super) use rules::{Asked, Rule};
@@ -258,6 +258,11 @@ impl MutatingWebhooks {
                 "admission webhook {:?} changed the kind of the object",
                 hook.name
             )));
+        }
+        if request.subresource == review::SCALE && after.kind() == "Scale" {
+            let replicas = after.get(&["spec", "replicas"]).cloned().unwrap_or_else(|| json!(0));
+            object.set(&replicas_path(&request.target.resource), replicas);
+            return Ok(true);
         }
         let mut after =
             if review::is_other_body(row, request.subresource, &after) { after } else { stored(row, after) };

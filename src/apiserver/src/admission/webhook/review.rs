@@ -9,7 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::rules::operation_name;
 use crate::auth::User;
-use crate::pipeline::{AdmissionRequest, FieldValidation, Operation, Propagation, QuestionId, shown};
+use crate::pipeline::{AdmissionRequest, FieldValidation, Operation, Propagation, QuestionId, scale_at, shown};
+
+/// The subresource whose object stands for another one.
+pub(super) const SCALE: &str = "scale";
 
 /// A review in the making, for one shape of the object.
 pub(in crate::admission) struct Review {
@@ -21,6 +24,9 @@ fn kind_of(row: &Resource, subresource: &str, object: &Object) -> Value {
     if is_other_body(row, subresource, object) {
         let (group, version) = barque_api::resource::split_api_version(object.text(&["apiVersion"]));
         return json!({"group": group, "version": version, "kind": object.text(&["kind"])});
+    }
+    if subresource == SCALE {
+        return json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
     }
     json!({"group": row.group, "version": row.version, "kind": row.kind})
 }
@@ -103,6 +109,9 @@ pub(in crate::admission) fn is_other_body(row: &Resource, subresource: &str, obj
 fn show(row: &Resource, subresource: &str, object: &Object) -> Value {
     if is_other_body(row, subresource, object) {
         return Value::Object(object.0.clone());
+    }
+    if subresource == SCALE {
+        return Value::Object(scale_at(row, object, object.resource_version()).0);
     }
     let mut shown = shown(row, object.clone());
     shown.set(&["apiVersion"], json!(row.api_version()));
