@@ -4,6 +4,9 @@
 /// Subresources of Namespaces, which would otherwise read as resources in one.
 const NAMESPACE_SUBRESOURCES: &[&str] = &["status", "finalize"];
 
+/// Where `proxy` stands in a path: of nodes, and of what is in a namespace.
+const PROXY_SEGMENTS: &[usize] = &[4, 6];
+
 /// A path below `/api/v1` or `/apis/GROUP/VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ResourcePath {
@@ -98,10 +101,15 @@ pub(super) fn parse(path: &str) -> Route {
         return Route::Root;
     }
     let path = path.strip_suffix('/').unwrap_or(path);
-    let decoded = |segment| percent_decode(segment).filter(|text| !text.is_empty());
-    let Some(segments) = path.split('/').map(decoded).collect::<Option<Vec<_>>>() else {
+    let decoded = |segment: &str| percent_decode(segment).filter(|text| !text.is_empty());
+    let raw: Vec<&str> = path.split('/').collect();
+    // What lies beyond a proxy is not ours to judge.
+    let beyond = raw.iter().position(|segment| *segment == "proxy").filter(|at| PROXY_SEGMENTS.contains(at));
+    let (own, rest) = raw.split_at(beyond.map_or(raw.len(), |at| at + 1));
+    let Some(mut segments) = own.iter().map(|segment| decoded(segment)).collect::<Option<Vec<_>>>() else {
         return Route::Unknown;
     };
+    segments.extend(rest.iter().map(|segment| (*segment).to_owned()));
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["version"] => Route::Version,

@@ -131,7 +131,8 @@ async fn subresources_are_served() {
     assert_eq!(log.code, 400);
     assert_eq!(log.message(), "container \"main\" in pod \"a\" is not available");
     assert_eq!(cluster.get(&format!("{pods}/a/log?tailLines=-1")).await.code, 422);
-    assert_eq!(cluster.get(&format!("{pods}/a/exec")).await.code, 501);
+    let exec = cluster.get(&format!("{pods}/a/exec?command=ls&stdout=1")).await;
+    assert_eq!((exec.code.as_u16(), exec.message().as_str()), (400, "Upgrade request required"));
     assert_eq!(cluster.get(&format!("{pods}/a/nothing")).await.code, 404);
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
     assert_eq!(cluster.post(&format!("{pods}/a/eviction"), eviction).await.expect(201)["status"], "Success");

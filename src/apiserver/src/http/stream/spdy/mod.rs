@@ -297,6 +297,6 @@ mod tests {
             assert!(Reader::new(bad).next().await.is_err(), "{bad:?}");
         }
         let mut deflater = Writer::default();
-        assert_eq!(&deflater.accept(1)[..8], &[0x80, 3, 0, 2, 0, 0, 0, 19][..]);
+        assert_eq!(&deflater.accept(1)[..8], &[0x80, 3, 0, 2, 0, 0, 0, 20][..]);
     }
 }
