@@ -51,7 +51,7 @@ impl Api {
         }
     }
 
-    async fn require(&self, user: &User, request: &Attributes) -> Result<(), StatusError> {
+    pub(super) async fn require(&self, user: &User, request: &Attributes) -> Result<(), StatusError> {
         match self.pipeline.decide_fully(user, request).await {
             Decision::Allow => Ok(()),
             Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(authz::forbidden(user, request, &reason)),

@@ -73,7 +73,7 @@ impl Api {
         let offered = upgrade.as_ref().and_then(|upgrade| websocket::offered(&parts.headers, upgrade));
         if offered.is_some() && parts.method == Method::GET {
             // A browser's GET must not do what a POST may not.
-            self.pipeline.authorize(&context, &Attributes { verb: "create".to_owned(), ..asked.clone() })?;
+            self.require(user, &Attributes { verb: "create".to_owned(), ..asked.clone() }).await?;
         }
         let target = self.pipeline.target("pods", &path.namespace, &path.name)?;
         let record = self.pipeline.fetch(&target, Consistency::Linearizable).await?;
