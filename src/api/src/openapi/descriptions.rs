@@ -42,7 +42,10 @@ mod collected {
     /// Makes the generator look at types, and at all that they are made of.
     macro_rules! look_at {
         ($generator:ident; $($($module:ident)::+: $($kind:ident),+;)+) => {
-            $($($generator.subschema_for::<k8s_openapi::$($module)::+::$kind>();)+)+
+            $({
+                use k8s_openapi::$($module)::+ as kinds;
+                $($generator.subschema_for::<kinds::$kind>();)+
+            })+
         };
     }
 
