@@ -20,6 +20,7 @@ use crate::indexes::Indexes;
 use crate::namespace::NamespaceController;
 use crate::node::{NodeLifecycleController, NodeLifecycleOptions, TaintEvictionController};
 use crate::podgc::{PodGarbageCollector, PodGcOptions};
+use crate::policy_status::PolicyStatusController;
 use crate::protection::{ClaimProtection, VolumeProtection};
 use crate::replicaset::ReplicaSetController;
 use crate::resourcequota::QuotaController;
@@ -99,8 +100,8 @@ impl Duty for ControllerDuty {
 /// `clusterrole-aggregation`, `root-ca-cert-publisher`, `podgc`,
 /// `disruption`, `nodelifecycle` (with taint eviction), `ttl-after-events`,
 /// `endpointslice`, `customresourcedefinition`, `apiserver-endpoints`,
-/// `resourcequota`, `persistentvolumeclaim-protection` and
-/// `persistentvolume-protection`.
+/// `resourcequota`, `persistentvolumeclaim-protection`,
+/// `persistentvolume-protection`, `validatingadmissionpolicy-status`.
 #[must_use]
 pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     let indexes = Arc::new(Indexes::default());
@@ -115,6 +116,11 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     {
         let indexes = Arc::clone(&indexes);
         add("replicaset", Box::new(move || vec![Arc::new(ReplicaSetController::new(Arc::clone(&indexes)))]));
+    }
+    {
+        let registry = Arc::clone(&options.registry);
+        let make = move || PolicyStatusController::new(Arc::clone(&registry));
+        add("validatingadmissionpolicy-status", Box::new(move || vec![Arc::new(make())]));
     }
     {
         let (registry, dependents) = (options.registry, Arc::new(Dependents::default()));

@@ -26,6 +26,7 @@ mod owners;
 mod patch;
 mod podgc;
 mod pods;
+mod policy_status;
 mod protection;
 mod replicaset;
 mod resourcequota;
