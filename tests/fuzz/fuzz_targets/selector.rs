@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(selector) = LabelSelector::parse(text) {
-        selector.matches(&serde_json::Map::new());
+        let _ = selector.matches(&serde_json::Map::new());
     }
     if let Ok(selector) = FieldSelector::parse(text) {
         let _ = selector.exact("metadata.name");

@@ -51,8 +51,11 @@ pub(super) fn decode(body: &[u8]) -> Result<Decoded, StatusError> {
     })?;
     let mut object = Map::new();
     read_message(message, envelope.raw, MAX_DEPTH, &mut object).map_err(|_| refuse("it is malformed"))?;
-    object.insert("apiVersion".to_owned(), json!(envelope.api_version));
-    object.insert("kind".to_owned(), json!(envelope.kind));
+    for (field, text) in [("apiVersion", envelope.api_version), ("kind", envelope.kind)] {
+        if !text.is_empty() {
+            object.insert(field.to_owned(), json!(text));
+        }
+    }
     Ok(Decoded { value: Value::Object(object), duplicates: Vec::new() })
 }
 
