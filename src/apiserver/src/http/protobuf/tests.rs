@@ -194,7 +194,7 @@ mod properties {
     fn object(shape: &TypeDef, choices: &mut impl Iterator<Item = u64>, depth: usize) -> Value {
         let mut map = Map::new();
         for field in &shape.fields {
-            if choices.next().unwrap_or(0) % 3 == 0 || matches!(field.name.as_str(), "kind" | "apiVersion") {
+            if choices.next().unwrap_or(0).is_multiple_of(3) || matches!(field.name.as_str(), "kind" | "apiVersion") {
                 continue;
             }
             if let Some(value) = value(&field.ty, choices, depth) {
@@ -209,7 +209,7 @@ mod properties {
         Some(match ty {
             Type::String => json!(["x", "", "ü\u{0}", "a b"][choice as usize % 4]),
             Type::Bytes => json!(["", "AA==", "aGVsbG8="][choice as usize % 3]),
-            Type::Boolean => json!(choice % 2 == 0),
+            Type::Boolean => json!(choice.is_multiple_of(2)),
             Type::Int32 => json!([0, 1, -1, i32::MIN, i32::MAX][choice as usize % 5]),
             Type::Integer | Type::Int64 => json!([0, 1, -1, i64::MIN, i64::MAX][choice as usize % 5]),
             Type::Number => json!([0.5, -1.0, 1e300][choice as usize % 3]),
