@@ -28,6 +28,7 @@ use crate::session::Session;
 use crate::session::masters::Masters;
 use crate::simulated::SimulatedRuntime;
 use crate::state::StateFile;
+use crate::tokens::FromMasters;
 
 /// The node's own condition is looked at this often.
 const PRESSURE_EVERY: Duration = Duration::from_secs(10);
@@ -105,6 +106,7 @@ async fn run_docker(options: &Options, docker: DockerOptions, shutdown: &Cancell
         pod_ips: Vec::new(),
         host_ip: machine.address.clone(),
         allocatable: allocatable.into_iter().map(|(name, amount)| (name, amount.0)).collect(),
+        ..Runtime::default()
     };
     let outbox = Arc::new(Outbox::default());
     let engine = Engine { docker: client.clone(), data_dir: options.data_dir.clone(), world: world.clone() };
@@ -115,7 +117,9 @@ async fn run_docker(options: &Options, docker: DockerOptions, shutdown: &Cancell
     let tasks = TaskTracker::new();
     tasks.spawn(Arc::clone(&member).keep(shutdown.clone()));
     tasks.spawn(watch_pressure(Arc::clone(&member), options.data_dir.clone(), client, world, shutdown.clone()));
-    let session = Session::new(member, masters(options), fence_after(options), false);
+    let masters = masters(options);
+    runtime.take_tokens_from(Arc::new(FromMasters::new(Arc::clone(&masters))));
+    let session = Session::new(member, masters, fence_after(options), false);
     tasks.spawn(session.run(shutdown.clone()));
     let served =
         logs::serve(listener, &options.tls, as_runtime, vec![options.node_name.clone()], shutdown.clone()).await;

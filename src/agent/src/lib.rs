@@ -25,6 +25,7 @@ pub mod state;
 #[cfg(test)]
 mod test_certificates;
 mod tls;
+pub mod tokens;
 
 pub use agent::{Agent, docker_available, remove_cluster_containers, remove_cluster_containers_at};
 pub use error::AgentError;

@@ -41,6 +41,11 @@ impl Controller for RootCaController {
         &["namespaces", CONFIG_MAPS]
     }
 
+    /// Many namespaces may come at once, and each is of no use before.
+    fn concurrency(&self) -> usize {
+        64
+    }
+
     fn keys(&self, event: &Event, _snapshot: &Snapshot) -> Vec<ObjectName> {
         namespaces_of(event, NAME)
     }

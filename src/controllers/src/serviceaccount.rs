@@ -28,6 +28,11 @@ impl Controller for ServiceAccountController {
         &["namespaces", SERVICE_ACCOUNTS]
     }
 
+    /// Many namespaces may come at once, and each is of no use before.
+    fn concurrency(&self) -> usize {
+        64
+    }
+
     fn keys(&self, event: &Event, _snapshot: &Snapshot) -> Vec<ObjectName> {
         namespaces_of(event, NAME)
     }

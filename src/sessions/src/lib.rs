@@ -22,6 +22,7 @@ mod sent;
 mod server;
 mod session;
 mod status;
+mod tokens;
 
 #[cfg(test)]
 mod fixtures;
@@ -32,3 +33,4 @@ pub use identity::Identity;
 pub use metrics::SessionMetrics;
 pub use options::SessionOptions;
 pub use server::{Masters, SessionServer, SessionService};
+pub use tokens::{IssuedToken, TokenAsk, TokenIssuer};

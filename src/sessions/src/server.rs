@@ -1,13 +1,13 @@
 //! The session server of a master: the gRPC service, which every master
 //! mounts, and the duty, which makes it work while the master leads.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use barque_api::world::World;
 use barque_proto::v1::sessions_server::{Sessions, SessionsServer};
-use barque_proto::v1::{AgentMessage, MasterMessage};
+use barque_proto::v1::{AgentMessage, MasterMessage, PodToken, PodTokenRequest};
 use barque_runtime::{Client, Duty, DutyContext, Liveness};
 use barque_store::Store;
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use crate::liveness::LivenessTable;
 use crate::metrics::SessionMetrics;
 use crate::options::SessionOptions;
 use crate::session;
+use crate::tokens::{self, TokenIssuer};
 
 /// Where masters serve sessions.
 pub trait Masters: Send + Sync + 'static {
@@ -37,6 +38,8 @@ pub struct Inner {
     pub(crate) options: SessionOptions,
     pub(crate) liveness: Arc<LivenessTable>,
     pub(crate) metrics: Arc<SessionMetrics>,
+    /// Who makes tokens for Pods.
+    pub(crate) tokens: OnceLock<Arc<dyn TokenIssuer>>,
     active: Mutex<Option<Arc<Active>>>,
     places: Arc<Semaphore>,
 }
@@ -73,6 +76,7 @@ impl SessionServer {
             options,
             liveness: Arc::default(),
             metrics: Arc::default(),
+            tokens: OnceLock::new(),
             active: Mutex::default(),
             places,
         };
@@ -83,9 +87,15 @@ impl SessionServer {
     /// certificates.
     #[must_use]
     pub fn service(&self) -> SessionsServer<SessionService> {
-        SessionsServer::new(SessionService { inner: Arc::clone(&self.inner) })
+        SessionsServer::new(SessionService { inner: Arc::clone(&self.inner), store: Arc::clone(&self.store) })
             .max_decoding_message_size(self.inner.options.max_agent_message_bytes)
             .max_encoding_message_size(self.inner.options.max_master_message_bytes)
+    }
+
+    /// Says who makes tokens for Pods; only the first word counts. Until then
+    /// agents that ask are told to come back.
+    pub fn take_tokens_from(&self, issuer: Arc<dyn TokenIssuer>) {
+        let _ = self.inner.tokens.set(issuer);
     }
 
     /// The leader duty named `sessions`.
@@ -122,6 +132,7 @@ impl SessionServer {
 #[derive(Clone)]
 pub struct SessionService {
     inner: Arc<Inner>,
+    store: Arc<dyn Store>,
 }
 
 #[tonic::async_trait]
@@ -136,6 +147,13 @@ impl Sessions for SessionService {
         let (out, messages) = mpsc::channel(self.inner.options.outbound_messages);
         tokio::spawn(session::run(Arc::clone(&self.inner), identity, request.into_inner(), out, place));
         Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn token(&self, request: Request<PodTokenRequest>) -> Result<Response<PodToken>, Status> {
+        let identity = Identity::of(&request)?;
+        let issuer = self.inner.tokens.get().ok_or_else(|| Status::unavailable("no tokens are made here yet"))?;
+        let ask = tokens::check(&identity, request.get_ref(), &self.store.view().snapshot())?;
+        tokens::answer(issuer.issue(ask).await).map(Response::new)
     }
 }
 

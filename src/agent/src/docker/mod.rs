@@ -13,7 +13,7 @@ pub mod volumes;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +33,7 @@ use crate::outbox::Outbox;
 use crate::pods::env::Runtime;
 use crate::pods::model::Desired;
 use crate::runtime::{ExecInputs, ExecOutputs, LogStream, PodRuntime, PortInputs, Update};
+use crate::tokens::TokenSource;
 
 /// Pause before the engine's events are asked for again.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
@@ -64,7 +65,8 @@ impl DockerRuntime {
         outbox: Arc<Outbox>,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
-        let shared = Shared { engine, site: Arc::new(RwLock::new(site)), facts, architecture, outbox };
+        let site = Arc::new(RwLock::new(site));
+        let shared = Shared { engine, site, facts, architecture, outbox, tokens: OnceLock::new() };
         let runtime = Arc::new(Self {
             shared: Arc::new(shared),
             workers: Arc::default(),
@@ -78,6 +80,11 @@ impl DockerRuntime {
             tokio::select! { () = events.follow_events() => {}, () = shutdown.cancelled() => {} }
         });
         runtime
+    }
+
+    /// Says whom to ask for the tokens of Pods; only the first word counts.
+    pub fn take_tokens_from(&self, source: Arc<dyn TokenSource>) {
+        let _ = self.shared.tokens.set(source);
     }
 
     /// Waits until all workers have stopped after the shutdown.

@@ -2,7 +2,7 @@
 //! Pod is the one lock for it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use barque_api::k8s_openapi::api::core::v1::{Container, Lifecycle};
@@ -10,7 +10,7 @@ use barque_api::k8s_openapi::jiff::Timestamp;
 use barque_api::kinds::unsupported_by_docker_agent;
 use barque_proto::v1::{AgentEvent, PodStatusUpdate};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::create::{self, Site};
@@ -23,6 +23,7 @@ use crate::pods::env::Runtime;
 use crate::pods::model::*;
 use crate::pods::probes::{ProbeKind, Prober};
 use crate::pods::status;
+use crate::tokens::{PodTokens, TokenSource};
 
 /// Look again after this time even if nothing happened.
 const RESYNC: Duration = Duration::from_mins(1);
@@ -43,6 +44,8 @@ pub struct Shared {
     pub architecture: String,
     /// Where to report.
     pub outbox: Arc<Outbox>,
+    /// Where Pods' tokens come from.
+    pub tokens: OnceLock<Arc<dyn TokenSource>>,
 }
 
 /// What comes back from a task of the worker.
@@ -58,6 +61,7 @@ pub struct Worker {
     desired: watch::Receiver<Arc<Desired>>,
     wake: Arc<Notify>,
     pub(super) memory: Memory,
+    tokens: PodTokens,
     pub(super) seen: Observed,
     probers: BTreeMap<String, Prober>,
     pub(super) pulls: BTreeMap<String, AbortOnDropHandle<()>>,
@@ -75,6 +79,7 @@ impl Worker {
             desired,
             wake,
             memory: Memory::default(),
+            tokens: PodTokens::default(),
             seen: Observed::default(),
             probers: BTreeMap::new(),
             pulls: BTreeMap::new(),
@@ -105,6 +110,9 @@ impl Worker {
                 }
             }
             self.admit(&desired);
+            if matches!(self.memory.volumes, Volumes::Ready(_)) && self.tokens.is_due(&desired, Instant::now()) {
+                self.write_volumes(&desired).await;
+            }
             let probe_wake = self.probe(&desired);
             let now = self.now();
             let decision = decide(&desired, &self.seen, &self.memory, now);
@@ -401,15 +409,27 @@ impl Worker {
         self.hooks.insert(key, AbortOnDropHandle::new(task));
     }
 
+    async fn refresh_tokens(&mut self, desired: &Desired) -> Result<(), String> {
+        if !self.tokens.is_due(desired, Instant::now()) {
+            return Ok(());
+        }
+        let source = self.shared.tokens.get().ok_or_else(|| "there is nobody to ask for a token".to_owned())?;
+        let node = self.shared.site.read().node.clone();
+        self.tokens.refresh(source.as_ref(), &node, desired, Instant::now()).await
+    }
+
     async fn write_volumes(&mut self, desired: &Desired) {
         let mut facts = self.shared.facts.clone();
         facts.pod_ips = self.seen.live_sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+        let tokens = self.refresh_tokens(desired).await;
+        facts.tokens = self.tokens.by_wish();
         let (data_dir, pod) = (self.shared.engine.data_dir.clone(), desired.clone());
         let written = tokio::task::spawn_blocking(move || volumes::write(&data_dir, &pod, &facts)).await;
-        let mut problem = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
+        let mut problem = match (tokens, written) {
+            (Err(problem), _) => Some(problem),
+            (Ok(()), Ok(Ok(()))) => None,
+            (Ok(()), Ok(Err(error))) => Some(error.to_string()),
+            (Ok(()), Err(error)) => Some(error.to_string()),
         };
         for volume in volumes::in_memory(desired) {
             let limit = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref());

@@ -1,6 +1,6 @@
 //! Environment of a container, from values, ConfigMaps, Secrets and fields.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use barque_api::k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, ResourceFieldSelector};
 use barque_api::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -18,6 +18,8 @@ pub struct Runtime {
     pub host_ip: String,
     /// What the node has for Pods, by resource, as quantities.
     pub allocatable: Vec<(String, String)>,
+    /// Tokens for the API by audience and life in seconds.
+    pub tokens: BTreeMap<(String, i64), String>,
 }
 
 /// Why a container's environment or files cannot be made; the text is the
@@ -260,6 +262,7 @@ mod tests {
             pod_ips: vec!["10.0.0.9".into()],
             host_ip: "192.0.2.1".into(),
             allocatable: vec![("cpu".into(), "4".into()), ("memory".into(), "1Gi".into())],
+            ..Runtime::default()
         };
         let container = pod.spec().containers[0].clone();
         environment(&pod, &container, &runtime).map(|e| e.lines()).map_err(|e| e.0)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use barque_api::k8s_openapi::ByteString;
-use barque_api::k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
+use barque_api::k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ServiceAccountTokenProjection, Volume};
 
 use super::env::{ConfigError, Runtime, field, resource_field};
 use super::model::Desired;
@@ -52,6 +52,8 @@ pub fn files(desired: &Desired, volume: &Volume, runtime: &Runtime) -> Option<Re
             secret(desired, &s.name, s.items.as_deref(), s.optional, default)
         } else if let Some(api) = &source.downward_api {
             downward(desired, api.items.iter().flatten(), runtime, default)
+        } else if let Some(token) = &source.service_account_token {
+            token_file(token, runtime, default)
         } else {
             Err(ConfigError("a source of this projected volume is not supported on this node".to_owned()))
         };
@@ -61,6 +63,14 @@ pub fn files(desired: &Desired, volume: &Volume, runtime: &Runtime) -> Option<Re
         }
     }
     Some(Ok(all))
+}
+
+/// The file of a token that was asked for before.
+fn token_file(source: &ServiceAccountTokenProjection, runtime: &Runtime, default: u32) -> Result<Files, ConfigError> {
+    let wish = crate::tokens::wish(source.audience.as_deref(), source.expiration_seconds);
+    let token = runtime.tokens.get(&wish).ok_or_else(|| ConfigError("the token is not there yet".to_owned()))?;
+    let file = File { data: token.clone().into_bytes(), mode: default };
+    Ok(Files::from([(clean(&source.path)?, file)]))
 }
 
 fn config_map(

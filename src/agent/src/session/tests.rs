@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use barque_api::k8s_openapi::jiff::Timestamp;
 use barque_proto::v1::sessions_server::{Sessions, SessionsServer};
 use barque_proto::v1::{
-    AssignedObject, Assignment, HeartbeatReply, LogsRequest, ObjectRef, PodStatusUpdate, Redirect, StatusReceipt,
-    Welcome,
+    AssignedObject, Assignment, HeartbeatReply, LogsRequest, ObjectRef, PodStatusUpdate, PodToken, PodTokenRequest,
+    Redirect, StatusReceipt, Welcome,
 };
 use futures::Stream;
 use parking_lot::Mutex;
@@ -41,6 +41,10 @@ struct FakeMaster {
 #[tonic::async_trait]
 impl Sessions for FakeMaster {
     type OpenStream = Pin<Box<dyn Stream<Item = Result<MasterMessage, Status>> + Send>>;
+
+    async fn token(&self, _: Request<PodTokenRequest>) -> Result<Response<PodToken>, Status> {
+        Err(Status::unavailable("this master makes no tokens"))
+    }
 
     async fn open(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::OpenStream>, Status> {
         assert!(request.peer_certs().is_some(), "an agent shows its certificate");

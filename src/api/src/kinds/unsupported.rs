@@ -97,7 +97,6 @@ const VOLUME: &[VolumeFeature] = &[
     ("scaleIO", |v| v.scale_io.is_some()),
     ("storageos", |v| v.storageos.is_some()),
     ("vsphereVolume", |v| v.vsphere_volume.is_some()),
-    ("projected.serviceAccountToken", |v| projects(v, |p| p.service_account_token.is_some())),
     ("projected.clusterTrustBundle", |v| projects(v, |p| p.cluster_trust_bundle.is_some())),
     ("projected.podCertificate", |v| projects(v, |p| p.pod_certificate.is_some())),
 ];

@@ -122,6 +122,10 @@ const ALL: &[Plugin] = &[
 /// what others do: they may be named.
 const ELSEWHERE: &[&str] = &["AlwaysAdmit", "NamespaceExists"];
 
+/// Plugins of upstream's that are not there.
+const NOT_SERVED: &[&str] =
+    &["EventRateLimit", "ImagePolicyWebhook", "NamespaceAutoProvision", "PodNodeSelector", "PodTolerationRestriction"];
+
 /// The plugins that the options ask for, in order.
 pub(crate) fn builtin(parts: &Parts<'_>) -> Vec<Arc<dyn Admission>> {
     let wanted = ALL.iter().filter(|plugin| parts.options.is_on(plugin.name, plugin.on));
@@ -131,9 +135,15 @@ pub(crate) fn builtin(parts: &Parts<'_>) -> Vec<Arc<dyn Admission>> {
         .collect()
 }
 
-/// Whether a plugin of this name exists.
-fn exists(name: &str) -> bool {
-    ALL.iter().any(|plugin| plugin.name == name) || ELSEWHERE.contains(&name)
+/// Whether a plugin of this name can be switched on and off.
+fn check_name(name: &str) -> Result<(), UnknownPlugin> {
+    if ALL.iter().any(|plugin| plugin.name == name) || ELSEWHERE.contains(&name) {
+        Ok(())
+    } else if NOT_SERVED.contains(&name) {
+        Err(UnknownPlugin::NotServed(name.to_owned()))
+    } else {
+        Err(UnknownPlugin::NoSuch(name.to_owned()))
+    }
 }
 
 /// Whether the request makes a Pod.
@@ -158,3 +168,6 @@ fn forbidden(request: &AdmissionRequest<'_>, object: &Object, why: impl std::fmt
     };
     request.target.named(name).forbidden(&why.to_string())
 }
+
+#[cfg(test)]
+mod tests;

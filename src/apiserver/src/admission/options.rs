@@ -4,8 +4,14 @@ use super::pod_security::LevelVersion;
 
 /// A plugin that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown admission plugin {0:?}")]
-pub struct UnknownPlugin(pub String);
+pub enum UnknownPlugin {
+    /// Nowhere.
+    #[error("unknown admission plugin {0:?}")]
+    NoSuch(String),
+    /// Not here.
+    #[error("admission plugin {0:?} of Kubernetes is not served by Barque")]
+    NotServed(String),
+}
 
 /// Who and what PodSecurity leaves alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,10 +75,7 @@ impl AdmissionOptions {
     /// # Errors
     /// The first one.
     pub fn check(&self) -> Result<(), UnknownPlugin> {
-        match self.enable.iter().chain(&self.disable).find(|name| !super::exists(name)) {
-            Some(name) => Err(UnknownPlugin(name.clone())),
-            None => Ok(()),
-        }
+        self.enable.iter().chain(&self.disable).try_for_each(|name| super::check_name(name))
     }
 
     /// Whether a plugin is asked. One that is both enabled and disabled is.

@@ -23,6 +23,9 @@ use super::{
 const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer of orphaning deletion.
 const ORPHAN: &str = "orphan";
+/// Kinds whose dependents stay unless somebody says otherwise: as it was before
+/// there was a choice.
+const ORPHANING: &[&str] = &["jobs.batch", "replicationcontrollers"];
 /// Longest grace period, in seconds: what fits in a time that can be written.
 const MAX_GRACE: i64 = i32::MAX as i64;
 /// Deletions of one deletecollection that run at once.
@@ -192,7 +195,7 @@ fn decide(storage: &str, old: &Object, options: &DeleteOptions, now: Timestamp) 
     if old.is_terminating() {
         return decide_again(storage, new, options);
     }
-    let mut finalizers = wanted_finalizers(&new, options);
+    let mut finalizers = wanted_finalizers(storage, &new, options);
     if storage == crd::STORAGE && !finalizers.iter().any(|name| name == crd::CLEANUP_FINALIZER) {
         // A definition stays until its objects are gone.
         finalizers.push(crd::CLEANUP_FINALIZER.to_owned());
@@ -234,7 +237,7 @@ fn decide_again(storage: &str, old: Object, options: &DeleteOptions) -> Deletion
     if current > 0 && shortened.is_none() {
         return Deletion::Pending;
     }
-    let wanted = wanted_finalizers(&old, options);
+    let wanted = wanted_finalizers(storage, &old, options);
     if wanted.is_empty() && !held_in_spec && shortened.unwrap_or(current) <= 0 {
         return Deletion::Remove;
     }
@@ -276,9 +279,11 @@ fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
 }
 
 /// The object's finalizers with those that the propagation asks for.
-fn wanted_finalizers(object: &Object, options: &DeleteOptions) -> Vec<String> {
+fn wanted_finalizers(storage: &str, object: &Object, options: &DeleteOptions) -> Vec<String> {
     let current: Vec<String> = object.finalizers().into_iter().map(ToOwned::to_owned).collect();
-    let Some(propagation) = options.propagation else { return current };
+    let undecided = !current.iter().any(|finalizer| finalizer == FOREGROUND || finalizer == ORPHAN);
+    let by_kind = (undecided && ORPHANING.contains(&storage)).then_some(Propagation::Orphan);
+    let Some(propagation) = options.propagation.or(by_kind) else { return current };
     let mut wanted: Vec<String> = current.into_iter().filter(|f| f != FOREGROUND && f != ORPHAN).collect();
     match propagation {
         Propagation::Background => {}
@@ -365,6 +370,20 @@ mod tests {
         let own = object(json!({"metadata": {"finalizers": ["orphan", "x/y"]}}));
         let held = marked(decide("deployments.apps", &own, &with(Propagation::Background), now()));
         assert_eq!(held.finalizers(), ["x/y"]);
+    }
+
+    #[test]
+    fn old_kinds_orphan_unless_told_otherwise() {
+        let plain = object(json!({"metadata": {}}));
+        for storage in ORPHANING {
+            let held = marked(decide(storage, &plain, &DeleteOptions::default(), now()));
+            assert_eq!(held.finalizers(), ["orphan"]);
+            let background = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+            assert_eq!(decide(storage, &plain, &background, now()), Deletion::Remove);
+        }
+        let foreground = object(json!({"metadata": {"finalizers": ["foregroundDeletion"]}}));
+        let held = marked(decide("jobs.batch", &foreground, &DeleteOptions::default(), now()));
+        assert_eq!(held.finalizers(), ["foregroundDeletion"]);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::fmt;
 use barque_api::FieldError;
 use serde_json::{Map, Value, json};
 
+/// Prefix of the labels.
+const PREFIX: &str = "pod-security.kubernetes.io/";
+
 /// A level or version that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
@@ -131,11 +134,12 @@ impl Policy {
     pub(super) fn of(labels: Option<&Map<String, Value>>, defaults: Self) -> (Self, Vec<FieldError>) {
         let mut policy = defaults;
         let mut errors = Vec::new();
-        let Some(labels) = labels.filter(|labels| !labels.is_empty()) else { return (policy, errors) };
+        let ours = |labels: &&Map<String, Value>| labels.keys().any(|key| key.starts_with(PREFIX));
+        let Some(labels) = labels.filter(ours) else { return (policy, errors) };
         let mut set = |mode: &str, slot: &mut LevelVersion, fallback: Level| {
             let mut given = (false, false);
             let read = |suffix: &str| {
-                let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
+                let key = format!("{PREFIX}{mode}{suffix}");
                 let value = labels.get(&key)?.as_str().unwrap_or_default();
                 Some((format!("metadata.labels[{key}]"), value))
             };

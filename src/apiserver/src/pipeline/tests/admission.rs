@@ -11,6 +11,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::admission::AdmissionOptions;
 use crate::options::PipelineOptions;
 use crate::pipeline::{
     Admission, AdmissionRequest, DeleteOptions, Door, FieldValidation, Operation, Patch, PatchType, Pipeline,
@@ -305,6 +306,31 @@ async fn classes_of_priority_are_kept_in_order() {
     );
     let made = cluster.create("pods", pod("p")).await.expect("created");
     assert_eq!(made.record.object().integer(&["spec", "priority"]), Some(10));
+}
+
+#[tokio::test]
+async fn plugins_are_switched_on_and_off_by_name() {
+    let admission = AdmissionOptions {
+        enable: vec!["AlwaysPullImages".to_owned()],
+        disable: vec!["DefaultTolerationSeconds".to_owned()],
+        ..AdmissionOptions::default()
+    };
+    admission.check().expect("they exist");
+    let options = PipelineOptions { admission, ..PipelineOptions::default() };
+    let cluster = Cluster::with(options, crate::options::ServerOptions::default(), Limits::default()).await;
+    let mut tagged = pod("p");
+    tagged["spec"]["containers"][0]["image"] = json!("nginx:1");
+    let made = cluster.create("pods", tagged).await.expect("created");
+    let spec = Value::Object(made.record.object().0.clone())["spec"].clone();
+    assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
+    assert!(spec.get("tolerations").is_none(), "{spec}");
+    for (name, text) in [
+        ("Sesame", "unknown admission plugin \"Sesame\""),
+        ("EventRateLimit", "admission plugin \"EventRateLimit\" of Kubernetes is not served by Barque"),
+    ] {
+        let wrong = AdmissionOptions { enable: vec![name.to_owned()], ..AdmissionOptions::default() };
+        assert_eq!(wrong.check().expect_err("wrong").to_string(), text);
+    }
 }
 
 #[tokio::test]
