@@ -77,15 +77,24 @@ pub fn token_file(config: &ServerConfig) -> Result<TokenFile, AccessError> {
     }
 }
 
+/// The file with the key that signs tokens of service accounts, if there is
+/// one.
+pub fn signing_key(config: &ServerConfig) -> Option<PathBuf> {
+    key_file(&config.auth.service_accounts, &config.tls.ca)
+}
+
+fn key_file(config: &ServiceAccountsConfig, authority: &Path) -> Option<PathBuf> {
+    // `barque certs` puts the key next to the authority's certificate.
+    let found = authority.with_file_name(SERVICE_ACCOUNT_KEY);
+    config.signing_key.clone().or_else(|| found.exists().then_some(found))
+}
+
 fn service_accounts(config: &ServiceAccountsConfig, authority: &Path) -> Result<ServiceAccountTokens, AccessError> {
     let wrong = |path: &Path| {
         let path = path.to_owned();
         move |source| AccessError::Key { path, source }
     };
-    // `barque certs` puts the key next to the authority's certificate.
-    let found = authority.with_file_name(SERVICE_ACCOUNT_KEY);
-    let signing = config.signing_key.clone().or_else(|| found.exists().then_some(found));
-    let signing = match signing {
+    let signing = match key_file(config, authority) {
         Some(path) => Some(SigningKey::from_pem(&files::read_text(&path)?).map_err(wrong(&path))?),
         None => {
             warn!("no key signs tokens of service accounts: set auth.serviceAccounts.signingKey, or run barque certs");

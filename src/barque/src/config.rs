@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::AdmissionConfig;
 use crate::files::{self, FileError};
 
 /// Why a configuration is refused.
@@ -75,6 +76,9 @@ pub struct ServerConfig {
     /// Other ways for clients to say who they are.
     #[serde(default)]
     pub auth: AuthConfig,
+    /// Admission plugins.
+    #[serde(default)]
+    pub admission: AdmissionConfig,
     /// Duties that this master does when it leads: `*` for all, `-name`
     /// switches one off.
     #[serde(default = "all_duties")]
@@ -99,6 +103,11 @@ pub struct ServerConfig {
 pub struct ApiConfig {
     /// Address to listen on, as in `0.0.0.0:6443`.
     pub listen: SocketAddr,
+    /// Address at which clients inside the cluster reach this master: an
+    /// endpoint of the Service `default/kubernetes`. By default the address it
+    /// listens on, or the one with which the host goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<SocketAddr>,
 }
 
 /// Towards other masters and agents.
@@ -333,6 +342,7 @@ impl ServerConfig {
             return fail("auth.serviceAccounts.maxExpirationSeconds", "must be at least 3600".into());
         }
         switched_off(&self.duties)?;
+        self.admission.options(false)?;
         Ok(())
     }
 }
@@ -421,6 +431,8 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> 
 pub struct Overlay {
     /// See [`ServerConfig::auth`].
     pub auth: Option<AuthConfig>,
+    /// See [`ServerConfig::admission`].
+    pub admission: Option<AdmissionConfig>,
     /// See [`ServerConfig::duties`].
     pub duties: Option<Vec<String>>,
     /// See [`ServerConfig::log`].
@@ -460,6 +472,7 @@ impl Overlay {
             }
         }
         set(&mut config.auth, self.auth.as_ref());
+        set(&mut config.admission, self.admission.as_ref());
         set(&mut config.duties, self.duties.as_ref());
         set(&mut config.log, self.log.as_ref());
         set(&mut config.timings, self.timings.as_ref());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use barque_apiserver::auth::token::service_account::ServiceAccountTokens;
 use barque_apiserver::{ApiService, Pipeline, RequestContext};
+use barque_controllers::LiveMasters;
 use barque_runtime::{Duty, DutyContext, Liveness};
 use tracing::warn;
 
@@ -48,10 +49,12 @@ pub fn all(
     liveness: Arc<dyn Liveness>,
     authority: &str,
     tokens: &Arc<ServiceAccountTokens>,
+    live_masters: LiveMasters,
 ) -> Vec<Arc<dyn Duty>> {
     let mut options = barque_controllers::Options::new(authority.to_owned(), liveness);
     let kinds = Arc::clone(pipeline);
     options.registry = Arc::new(move || kinds.registry());
+    options.live_masters = live_masters;
     options.nodes.monitor_grace = Duration::from_millis(config.timings.node_grace_ms);
     let tokens = Arc::clone(tokens);
     options.sign_token = Some(Arc::new(move |namespace: &str, account: &str, uid: &str, secret: &str| {

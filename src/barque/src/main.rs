@@ -1,8 +1,10 @@
 //! The one binary: `main` composes and nothing else.
 
 mod access;
+mod admission;
 mod agent;
 mod aggregation;
+mod announce;
 mod certs;
 mod cli;
 mod config;
@@ -21,6 +23,7 @@ mod server;
 mod sessions;
 mod shutdown;
 mod tls;
+mod tokens;
 
 use std::error::Error;
 use std::process::ExitCode;

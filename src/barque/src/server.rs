@@ -22,7 +22,8 @@ use crate::door::PipelineClient;
 use crate::files::{self, FileError};
 use crate::nodes::NodeStreams;
 use crate::pidfile::{PidFile, PidFileError};
-use crate::{duties, parent, pki, sessions, shutdown, tls};
+use crate::tokens::PodTokenIssuer;
+use crate::{announce, duties, parent, pki, sessions, shutdown, tls};
 
 /// How long leadership may take to be handed over at a graceful stop.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -134,14 +135,23 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
 
     // Duties, whenever this master leads.
     let duty_token = CancellationToken::new();
-    let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority, &access.tokens);
+    let group = store.clone();
+    let live = Arc::new(move || {
+        let members = group.status().members.into_iter();
+        members.filter(|member| member.connected).map(|member| member.member.name).collect()
+    });
+    let mut all = duties::all(&config, &pipeline, agents.liveness(), &authority, &access.tokens, live);
     all.push(agents.duty());
     all.push(Arc::new(Aggregation::new(&config, &pipeline, &authority)?));
     let off = switched_off(&config.duties)?;
     let duties = tokio::spawn(run_duties(Arc::clone(&replicated), client, world, all, off, duty_token.clone()));
 
+    tokio::spawn(announce::run(Arc::clone(&pipeline), announce::identity(&config), token.clone()));
+
     // Clients.
     let access::Access { identity, tokens } = access;
+    let issuer = PodTokenIssuer::new(Arc::clone(&replicated), World::system(), Arc::clone(&tokens));
+    agents.take_tokens_from(Arc::new(issuer));
     tokio::spawn(reload_tokens(config.clone(), Arc::clone(&identity), token.clone()));
     let api = Api::builder(pipeline)
         .identity(identity)
@@ -268,6 +278,7 @@ fn pipeline_options(config: &ServerConfig) -> Result<PipelineOptions, ServerErro
             .parse()
             .map_err(|e: barque_apiserver::options::InvalidBlock| problem("services.clusterIpRange", e.to_string()))?,
         node_ports: ports,
+        admission: config.admission.options(access::signing_key(config).is_some())?,
         ..PipelineOptions::default()
     })
 }
