@@ -220,8 +220,9 @@ pub async fn reconcile(pipeline: &Pipeline, context: &RequestContext) -> Result<
     let (roles, bindings): (Vec<_>, Vec<_>) =
         objects().iter().partition(|default| matches!(default.resource, CLUSTER_ROLES | ROLES));
     for part in [roles, bindings] {
-        let mut writes = futures::stream::iter(part.into_iter().map(|default| ensure(pipeline, context, default)))
-            .buffer_unordered(MAX_CONCURRENT_WRITES);
+        // As a list: a stream over the closure could not be sent to another thread.
+        let pending: Vec<_> = part.into_iter().map(|default| ensure(pipeline, context, default)).collect();
+        let mut writes = futures::stream::iter(pending).buffer_unordered(MAX_CONCURRENT_WRITES);
         while let Some(written) = writes.next().await {
             written?;
         }
