@@ -258,7 +258,7 @@ mod properties {
             let kinds: Vec<_> = builtin()
                 .types()
                 .iter()
-                .flat_map(|shape| shape.kinds.first().map(|kind| (shape, kind)))
+                .filter_map(|shape| shape.kinds.first().map(|kind| (shape, kind)))
                 .filter(|(_, (group, version, kind))| {
                     !version.contains("alpha") && !version.contains("beta")
                         && super::super::table::table().kind(group, version, kind).is_some()
