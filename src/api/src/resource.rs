@@ -286,6 +286,15 @@ impl Resource {
         self.strategy.custom.as_deref()
     }
 
+    /// Kind of lists of its objects.
+    #[must_use]
+    pub fn list_kind(&self) -> String {
+        match self.custom() {
+            Some(custom) => custom.definition.list_kind.clone(),
+            None => format!("{}List", self.kind),
+        }
+    }
+
     /// Cells of an object's table row, one per column.
     #[must_use]
     pub fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -308,7 +317,7 @@ pub struct Registry {
     rows: Vec<Arc<Resource>>,
     by_path: HashMap<(String, String, String), usize>,
     by_kind: HashMap<(String, String, String), usize>,
-    by_storage: HashMap<Arc<str>, usize>,
+    by_storage: HashMap<Arc<str>, Arc<Resource>>,
 }
 
 impl Registry {
@@ -332,12 +341,19 @@ impl Registry {
         }
         self.by_path.insert(path, index);
         self.by_kind.entry(kind).or_insert(index);
+        let row = Arc::new(row);
         if row.custom().is_some_and(CustomKind::is_storage) {
-            self.by_storage.insert(Arc::clone(&row.storage), index);
+            self.by_storage.insert(Arc::clone(&row.storage), Arc::clone(&row));
         } else {
-            self.by_storage.entry(Arc::clone(&row.storage)).or_insert(index);
+            self.by_storage.entry(Arc::clone(&row.storage)).or_insert_with(|| Arc::clone(&row));
         }
-        self.rows.push(Arc::new(row));
+        self.rows.push(row);
+    }
+
+    /// A row that nobody can name by a path: the version in which objects are
+    /// stored, when it is not served.
+    pub fn add_hidden(&mut self, row: Resource) {
+        self.by_storage.insert(Arc::clone(&row.storage), Arc::new(row));
     }
 
     /// These rows and more of them.
@@ -371,7 +387,7 @@ impl Registry {
     /// The row in whose shape a stored resource is kept.
     #[must_use]
     pub fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
-        self.by_storage.get(storage).map(|index| &self.rows[*index])
+        self.by_storage.get(storage)
     }
 }
 

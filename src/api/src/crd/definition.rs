@@ -158,7 +158,7 @@ impl Definition {
                     served: version.flag("served"),
                     warning: version.flag("deprecated").then(|| warn(version)),
                     typedef: types::typedef(&schema, group, &name, kind),
-                    rules: Rules::compile(&schema),
+                    rules: Rules::compile(&source),
                     schema,
                     source,
                     name,
@@ -221,6 +221,13 @@ impl Definition {
     pub fn rows(self: &Arc<Self>) -> Vec<Resource> {
         let served = self.versions.iter().enumerate().filter(|(_, version)| version.served);
         served.map(|(index, version)| self.row(index, version)).collect()
+    }
+
+    /// The row of the version that is stored, if it is not served.
+    #[must_use]
+    pub fn hidden_row(self: &Arc<Self>) -> Option<Resource> {
+        let version = self.storage_version();
+        (!version.served).then(|| self.row(self.storage, version))
     }
 
     fn row(self: &Arc<Self>, index: usize, version: &Version) -> Resource {

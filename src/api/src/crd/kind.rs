@@ -128,7 +128,7 @@ impl CustomKind {
         if errors.iter().any(blocking) {
             errors.push(FieldError::invalid(values::NOWHERE, &Value::Null, NOT_CHECKED));
         } else {
-            errors.extend(rules.validate(&version.schema, &new.0, old.map(|old| &old.0)));
+            errors.extend(rules.validate(&new.0, old.map(|old| &old.0)));
         }
         errors
     }

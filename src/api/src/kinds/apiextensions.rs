@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::row::Group;
 use crate::crd::check;
+use crate::crd::formats::Format;
 use crate::object::Object;
 use crate::resource::{Column, Resource, Strategy};
 use crate::validation::Fields;
@@ -79,6 +80,40 @@ fn prepare_update(crd: &mut Object, _old: &Object) {
     remember_storage_version(crd);
 }
 
+/// Formats that mean nothing here, if they are new.
+fn warnings(crd: &Object, old: Option<&Object>) -> Vec<String> {
+    let known = old.map(unknown_formats).unwrap_or_default();
+    let unknown = unknown_formats(crd).into_iter().filter(|format| !known.contains(format));
+    unknown.map(|format| format!("unrecognized format {format:?}")).collect()
+}
+
+fn unknown_formats(crd: &Object) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in crd.at("spec").list("versions") {
+        collect_formats(version.at("schema").at("openAPIV3Schema"), &mut found);
+    }
+    found
+}
+
+fn collect_formats(schema: &Value, found: &mut Vec<String>) {
+    if !schema.is_object() {
+        return;
+    }
+    let format = schema.text("format");
+    if !format.is_empty() && Format::parse(format).is_none() && !found.iter().any(|known| known == format) {
+        found.push(format.to_owned());
+    }
+    for field in ["properties", "patternProperties", "definitions"] {
+        schema.entries(field).for_each(|(_, child)| collect_formats(child, found));
+    }
+    for field in ["items", "additionalProperties", "not"] {
+        collect_formats(schema.at(field), found);
+    }
+    for field in ["allOf", "anyOf", "oneOf"] {
+        schema.list(field).iter().for_each(|child| collect_formats(child, found));
+    }
+}
+
 pub(super) fn rows() -> Vec<Resource> {
     let strategy = Strategy {
         default,
@@ -87,6 +122,7 @@ pub(super) fn rows() -> Vec<Resource> {
         validate_create: check::validate_create,
         validate_update: check::validate_update,
         validate_status_update: check::validate_status_update,
+        warnings,
         row,
         ..Strategy::default()
     };

@@ -116,11 +116,7 @@ fn custom(name: &str, rows: &[&Resource], style: Style, needs: &mut BTreeSet<Str
         "kind": {"type": "string"},
         "metadata": style.reference(meta),
     });
-    let kind = match row.custom().filter(|_| list) {
-        Some(custom) => custom.definition.list_kind.clone(),
-        None if list => format!("{}List", row.kind),
-        None => row.kind.to_string(),
-    };
+    let kind = if list { row.list_kind() } else { row.kind.to_string() };
     let mut schema = json!({
         "type": "object",
         "x-kubernetes-group-version-kind": [{"group": row.group, "version": row.version, "kind": kind}],

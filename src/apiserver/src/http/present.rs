@@ -115,7 +115,7 @@ impl Presenter {
     pub(super) fn list_head(&self) -> ListHead {
         match &self.shape {
             Shape::Own => ListHead {
-                kind: format!("{}List", self.resource.kind),
+                kind: self.resource.list_kind(),
                 api_version: self.resource.api_version(),
                 item_kind: self.resource.kind.to_string(),
                 columns: None,

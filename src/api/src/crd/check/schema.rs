@@ -122,7 +122,7 @@ fn defaults(report: &mut Report, schema: &Value, path: &Path, is_object: bool, i
             }
         }
         report.errors.extend(values::validate_value(default, &parsed, &path.to_string()));
-        report.errors.extend(rules::validate_default(&parsed, default, &path.to_string()));
+        report.errors.extend(rules::validate_default(schema, default, &path.to_string()));
     }
     if let Some(items) = schema.given("items").filter(|items| items.is_object()) {
         defaults(report, items, &path.child("items"), false, inside_meta);

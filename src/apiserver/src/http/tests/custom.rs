@@ -368,3 +368,35 @@ async fn schemas_may_change_under_objects() {
     assert_eq!(patched["spec"]["color"], "red");
     assert_eq!(patch(&cluster, &format!("{TABS}/a"), MERGE, json!({"spec": {"color": "blue"}})).await.code, 422);
 }
+
+#[tokio::test]
+async fn rules_in_cel_are_kept() {
+    let mut v1 = version("v1", true);
+    let spec = &mut v1["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([
+        {"rule": "self.replicas < 5 || self.image != 'busybox'", "messageExpression": "'at most 4, not ' + string(self.replicas)",
+            "fieldPath": ".replicas"},
+        {"rule": "!has(oldSelf.color) || self.color == oldSelf.color", "message": "color is immutable"},
+    ]);
+    let cluster = with_crontabs(json!([v1.clone()])).await;
+    let mut object = tab("a");
+    object["spec"]["replicas"] = json!(7);
+    let refused = cluster.post(TABS, object.clone()).await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused.message().ends_with(r#"is invalid: spec.replicas: Invalid value: "object": at most 4, not 7"#),
+        "{}",
+        refused.message()
+    );
+    object["spec"]["replicas"] = json!(2);
+    object["spec"]["color"] = json!("red");
+    cluster.post(TABS, object).await.expect(201);
+    let refused = patch(&cluster, &format!("{TABS}/a"), MERGE, json!({"spec": {"color": "blue"}})).await;
+    assert!(refused.message().contains(r#"spec: Invalid value: "object": color is immutable"#), "{}", refused.message());
+    v1["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!([{"rule": "self.nope"}]);
+    let mut bad = definition(json!([v1]));
+    bad["metadata"]["name"] = json!("others.stable.example.com");
+    bad["spec"]["names"] = json!({"plural": "others", "kind": "Other"});
+    let refused = cluster.post(DEFINITIONS, bad).await;
+    assert!(refused.message().contains("undefined field 'nope'"), "{}", refused.message());
+}

@@ -68,17 +68,25 @@ impl Catalog {
     fn rebuild(&self, snapshot: &Snapshot, parsed: &mut Parsed) -> Arc<Registry> {
         let mut kept = Parsed::default();
         let mut rows: Vec<Resource> = Vec::new();
+        let mut hidden: Vec<Resource> = Vec::new();
         for record in snapshot.list(crd::STORAGE, None) {
             let uid = record.uid().to_owned();
             let known = parsed.remove(&uid).filter(|(revision, _)| *revision == record.revision());
             let (_, definition) =
                 kept.entry(uid).or_insert_with(|| known.unwrap_or_else(|| (record.revision(), parse(record.object()))));
             rows.extend(definition.iter().flat_map(Definition::rows));
+            hidden.extend(definition.iter().filter_map(Definition::hidden_row));
         }
         *parsed = kept;
         crd::sort_rows(&mut rows);
         let base = self.base.load();
-        let registry = if rows.is_empty() { Arc::clone(&base) } else { Arc::new(base.with(rows)) };
+        let registry = if rows.is_empty() && hidden.is_empty() {
+            Arc::clone(&base)
+        } else {
+            let mut registry = base.with(rows);
+            hidden.into_iter().for_each(|row| registry.add_hidden(row));
+            Arc::new(registry)
+        };
         let built = Built { stamp: snapshot.changed(crd::STORAGE), registry: Arc::clone(&registry) };
         self.built.store(Arc::new(built));
         self.shared.store(Arc::clone(&registry));

@@ -178,7 +178,6 @@ async fn review(
         "kind": "ConversionReview",
         "apiVersion": review_version,
         "request": {"uid": uid, "desiredAPIVersion": api_version, "objects": list},
-        "response": null,
     });
     let answer = converter.post(client, &body).await.map_err(|why| failed(format!("failed: {why}")))?;
     let response = answer.get("response").filter(|response| response.is_object());
