@@ -156,8 +156,7 @@ fn node(
         }
         if compiled.uses_old {
             if let Some(place) = &walk.uncorrelatable {
-                let text =
-                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
+                let text = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
                 report.invalid(&rule_path, given.text("rule"), &text);
             }
         } else if let Some(optional) = given.given("optionalOldSelf")
@@ -171,7 +170,11 @@ fn node(
 
 /// A rule as Go prints it, which is what upstream's errors show.
 fn go_syntax(rule: &Value) -> String {
-    let reason = if rule.given("reason").is_some() { "(*apiextensions.FieldValueErrorReason)(0xc000000000)" } else { "(*apiextensions.FieldValueErrorReason)(nil)" };
+    let reason = if rule.given("reason").is_some() {
+        "(*apiextensions.FieldValueErrorReason)(0xc000000000)"
+    } else {
+        "(*apiextensions.FieldValueErrorReason)(nil)"
+    };
     let optional = if rule.given("optionalOldSelf").is_some() { "(*bool)(0xc000000000)" } else { "(*bool)(nil)" };
     format!(
         "apiextensions.ValidationRule{{Rule:{:?}, Message:{:?}, MessageExpression:{:?}, Reason:{reason}, \

@@ -21,7 +21,8 @@ use crate::status::FieldError;
 pub(super) use check::{check, check_form};
 use compile::Compiled;
 
-const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 /// The compiled rules of a schema: a tree of those nodes that have any, or
 /// lead to some.
@@ -170,7 +171,8 @@ impl Run {
         if node.rules.is_empty() {
             return Ok(());
         }
-        let invalid = |path: &str, text: &str| FieldError::invalid(told(path), &Value::from(node.type_name.as_str()), text);
+        let invalid =
+            |path: &str, text: &str| FieldError::invalid(told(path), &Value::from(node.type_name.as_str()), text);
         for compiled in &node.rules {
             let rule = &compiled.rule;
             let program = match &compiled.program {
@@ -215,7 +217,8 @@ impl Run {
                     continue;
                 }
             }
-            let place = if compiled.field_path.is_empty() { path.to_owned() } else { below(path, &compiled.field_path) };
+            let place =
+                if compiled.field_path.is_empty() { path.to_owned() } else { below(path, &compiled.field_path) };
             let message = self.message(compiled, &variables)?;
             // A rule that was broken before, and is about nothing that has
             // changed, is not held against the update.

@@ -392,7 +392,11 @@ async fn rules_in_cel_are_kept() {
     object["spec"]["color"] = json!("red");
     cluster.post(TABS, object).await.expect(201);
     let refused = patch(&cluster, &format!("{TABS}/a"), MERGE, json!({"spec": {"color": "blue"}})).await;
-    assert!(refused.message().contains(r#"spec: Invalid value: "object": color is immutable"#), "{}", refused.message());
+    assert!(
+        refused.message().contains(r#"spec: Invalid value: "object": color is immutable"#),
+        "{}",
+        refused.message()
+    );
     v1["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!([{"rule": "self.nope"}]);
     let mut bad = definition(json!([v1]));
     bad["metadata"]["name"] = json!("others.stable.example.com");
