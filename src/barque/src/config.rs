@@ -1,7 +1,7 @@
 //! Configuration of a master and of an agent: one documented file each, with
 //! defaults that work; every option can also be set by flag or environment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -169,6 +169,110 @@ pub struct AuthConfig {
     pub bootstrap_tokens: bool,
     /// Tokens of service accounts.
     pub service_accounts: ServiceAccountsConfig,
+    /// ID tokens of an OpenID Connect provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<OidcConfig>,
+    /// A server that says who stands behind other tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_webhook: Option<TokenWebhookConfig>,
+    /// Who decides what may be done.
+    pub authorization: AuthorizationConfig,
+}
+
+/// ID tokens of an OpenID Connect provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OidcConfig {
+    /// The provider: `iss` of its tokens, an `https` URL.
+    pub issuer_url: String,
+    /// What `aud` must contain.
+    pub client_id: String,
+    /// The claim that is the user's name.
+    #[serde(default = "subject_claim")]
+    pub username_claim: String,
+    /// Put before the name; by default the issuer and `#`, unless the claim is
+    /// `email`; `-` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username_prefix: Option<String>,
+    /// The claim with the groups, "" for none.
+    #[serde(default)]
+    pub groups_claim: String,
+    /// Put before each group.
+    #[serde(default)]
+    pub groups_prefix: String,
+    /// Claims that must have these values.
+    #[serde(default)]
+    pub required_claims: BTreeMap<String, String>,
+    /// Algorithms of signatures that are accepted.
+    #[serde(default = "usual_algorithms")]
+    pub signing_algs: Vec<String>,
+    /// Authority of the provider's certificate (PEM); without it the
+    /// machine's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+fn subject_claim() -> String {
+    "sub".to_owned()
+}
+
+fn usual_algorithms() -> Vec<String> {
+    vec!["RS256".to_owned()]
+}
+
+/// A server that says who stands behind tokens (TokenReview v1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenWebhookConfig {
+    /// Kubeconfig file that names it.
+    pub kubeconfig: PathBuf,
+    /// Seconds for which answers are remembered.
+    #[serde(default = "two_minutes")]
+    pub cache_seconds: u64,
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+/// Who decides what may be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AuthorizationConfig {
+    /// `Node`, `RBAC`, `Webhook`, in the order in which they are asked.
+    /// Members of `system:masters` may everything before that.
+    pub modes: Vec<String>,
+    /// The server that `Webhook` asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<AuthorizationWebhookConfig>,
+}
+
+impl Default for AuthorizationConfig {
+    fn default() -> Self {
+        Self { modes: vec!["Node".to_owned(), "RBAC".to_owned()], webhook: None }
+    }
+}
+
+/// A server that decides what may be done (SubjectAccessReview v1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationWebhookConfig {
+    /// Kubeconfig file that names it.
+    pub kubeconfig: PathBuf,
+    /// Seconds for which permissions are remembered.
+    #[serde(default = "five_minutes")]
+    pub authorized_seconds: u64,
+    /// Seconds for which refusals are remembered.
+    #[serde(default = "half_a_minute")]
+    pub unauthorized_seconds: u64,
+}
+
+fn five_minutes() -> u64 {
+    300
+}
+
+fn half_a_minute() -> u64 {
+    30
 }
 
 impl Default for AuthConfig {
@@ -178,6 +282,9 @@ impl Default for AuthConfig {
             anonymous: false,
             bootstrap_tokens: true,
             service_accounts: ServiceAccountsConfig::default(),
+            oidc: None,
+            token_webhook: None,
+            authorization: AuthorizationConfig::default(),
         }
     }
 }
@@ -341,6 +448,21 @@ impl ServerConfig {
         if accounts.max_expiration_seconds.is_some_and(|most| most < 3_600) {
             return fail("auth.serviceAccounts.maxExpirationSeconds", "must be at least 3600".into());
         }
+        let authorization = &self.auth.authorization;
+        for (index, mode) in authorization.modes.iter().enumerate() {
+            if !matches!(mode.as_str(), "Node" | "RBAC" | "Webhook") {
+                return fail("auth.authorization.modes", format!("{mode:?} is not one of Node, RBAC, Webhook"));
+            }
+            if authorization.modes[..index].contains(mode) {
+                return fail("auth.authorization.modes", format!("{mode:?} is named twice"));
+            }
+        }
+        if authorization.modes.iter().any(|mode| mode == "Webhook") != authorization.webhook.is_some() {
+            return fail("auth.authorization.webhook", "goes together with the mode Webhook".into());
+        }
+        if self.auth.oidc.as_ref().is_some_and(|oidc| !oidc.issuer_url.starts_with("https://")) {
+            return fail("auth.oidc.issuerUrl", "must begin with https://".into());
+        }
         switched_off(&self.duties)?;
         self.admission.options(false)?;
         Ok(())
@@ -454,8 +576,14 @@ impl Overlay {
         let mut overlay: Self = parse(path)?;
         if let Some(auth) = overlay.auth.as_mut() {
             let accounts = &mut auth.service_accounts;
-            let named =
-                auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys);
+            let named = auth
+                .token_file
+                .iter_mut()
+                .chain(&mut accounts.signing_key)
+                .chain(&mut accounts.verification_keys)
+                .chain(auth.oidc.iter_mut().flat_map(|oidc| &mut oidc.ca_file))
+                .chain(auth.token_webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig))
+                .chain(auth.authorization.webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig));
             for file in named {
                 let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
                 *file = std::path::absolute(&base).unwrap_or(base);

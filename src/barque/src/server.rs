@@ -131,7 +131,8 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
         }));
     store.initialize(&members(&config)).await?;
 
-    let access = access::build(&config, &replicated, &world)?;
+    let access = access::build(&config, &pipeline)?;
+    pipeline.set_authorizers(access.authorizers);
 
     // Duties, whenever this master leads.
     let duty_token = CancellationToken::new();
@@ -149,7 +150,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     tokio::spawn(announce::run(Arc::clone(&pipeline), announce::identity(&config), token.clone()));
 
     // Clients.
-    let access::Access { identity, tokens } = access;
+    let (identity, tokens) = (access.identity, access.tokens);
     let issuer = PodTokenIssuer::new(Arc::clone(&replicated), World::system(), Arc::clone(&tokens));
     agents.take_tokens_from(Arc::new(issuer));
     tokio::spawn(reload_tokens(config.clone(), Arc::clone(&identity), token.clone()));

@@ -139,10 +139,7 @@ impl Identity for Authenticator {
             if let Some(user) = credentials.certificate {
                 return Ok(Arc::clone(user));
             }
-            let token = match token_of(credentials.headers)? {
-                Some(token) => token,
-                None => return Ok(Arc::clone(&self.anonymous)),
-            };
+            let Some(token) = token_of(credentials.headers)? else { return Ok(Arc::clone(&self.anonymous)) };
             match self.bearer(&token, &[]).await {
                 Ok(bearer) => Ok(bearer.user),
                 Err(error) => {

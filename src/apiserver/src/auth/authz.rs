@@ -66,6 +66,13 @@ pub trait Authorizer: Send + Sync + 'static {
     /// Decides about one request. The snapshot is the newest local one.
     fn authorize(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> Decision;
 
+    /// Why a request that was allowed is allowed, "" if there is nothing to
+    /// say.
+    fn explain(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> String {
+        let _ = (user, request, snapshot);
+        String::new()
+    }
+
     /// What is known of a user's permissions in a namespace.
     fn rules(&self, user: &User, namespace: &str, snapshot: &Snapshot) -> UserRules {
         let _ = (user, namespace, snapshot);
@@ -139,6 +146,12 @@ impl Authorizer for Authorizers {
             }
         }
         Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    fn explain(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> String {
+        let list = self.0.load();
+        let allows = list.iter().find(|one| one.authorize(user, request, snapshot) == Decision::Allow);
+        allows.map(|one| one.explain(user, request, snapshot)).unwrap_or_default()
     }
 
     fn rules(&self, user: &User, namespace: &str, snapshot: &Snapshot) -> UserRules {

@@ -5,8 +5,10 @@ pub mod authz;
 pub mod impersonate;
 pub mod node;
 pub mod rbac;
+pub mod remote;
 pub mod token;
 mod tokens;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -36,7 +38,7 @@ pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 pub const SERVICE_ACCOUNT_USER_PREFIX: &str = "system:serviceaccount:";
 
 /// A user, as authentication found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct User {
     /// Name, unique among active users.
     pub name: String,

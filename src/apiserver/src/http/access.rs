@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use super::path::Route;
 use super::{Api, PeerUser};
+use crate::audit;
 use crate::auth::authn::unauthorized;
 use crate::auth::{Attributes, Credentials, Decision, User, authz, impersonate};
 
@@ -53,8 +54,15 @@ impl Api {
 
     pub(super) async fn require(&self, user: &User, request: &Attributes) -> Result<(), StatusError> {
         match self.pipeline.decide_fully(user, request).await {
-            Decision::Allow => Ok(()),
-            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(authz::forbidden(user, request, &reason)),
+            Decision::Allow => {
+                audit::annotate("authorization.k8s.io/decision", "allow");
+                Ok(())
+            }
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => {
+                audit::annotate("authorization.k8s.io/decision", "forbid");
+                audit::annotate("authorization.k8s.io/reason", reason.as_str());
+                Err(authz::forbidden(user, request, &reason))
+            }
         }
     }
 }

@@ -133,6 +133,7 @@ impl Api {
         let selector = Selector::parse(&row, &options)?;
         let mut asked = attributes(verb.as_str(), &target, "");
         asked.field_selector.clone_from(&options.field_selector);
+        asked.label_selector.clone_from(&options.label_selector);
         selector.only_name().unwrap_or_default().clone_into(&mut asked.name);
         self.pipeline.authorize(&call.reader(), &asked)?;
         let accepted = accepted(&call.headers, &call.query, Offer::of(&row, options.watch))?;

@@ -93,15 +93,18 @@ impl Api {
         }
         let request = asked(review);
         let subject = if kind.kind == "SelfSubjectAccessReview" { None } else { Some(subject(review)) };
-        let decision = self.pipeline.decide_fully(subject.as_ref().unwrap_or(user), &request).await;
+        let who = subject.as_ref().unwrap_or(user);
+        let decision = self.pipeline.decide_fully(who, &request).await;
         let mut status = Map::new();
         status.insert("allowed".to_owned(), json!(decision == Decision::Allow));
         if let Decision::Deny(_) = &decision {
             status.insert("denied".to_owned(), json!(true));
         }
-        if let Decision::NoOpinion(reason) | Decision::Deny(reason) = &decision
-            && !reason.is_empty()
-        {
+        let reason = match decision {
+            Decision::Allow => self.pipeline.explain(who, &request),
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => reason,
+        };
+        if !reason.is_empty() {
             status.insert("reason".to_owned(), json!(reason));
         }
         Ok(Value::Object(status))

@@ -108,6 +108,11 @@ impl Pipeline {
         self
     }
 
+    /// Lets these decide from now on, in order, in place of the default ones.
+    pub fn set_authorizers(&self, list: Vec<Arc<dyn Authorizer>>) {
+        self.authorizers.set(list);
+    }
+
     /// The authorizer by roles, to be one of several.
     #[must_use]
     pub fn rbac(&self) -> &Arc<RbacAuthorizer> {
@@ -204,6 +209,12 @@ impl Pipeline {
             self.authorizers.prepare(user, request, &snapshot).await;
         }
         self.authorizers.authorize(user, request, &snapshot)
+    }
+
+    /// Why something that is allowed is allowed, "" if there is nothing to say.
+    #[must_use]
+    pub fn explain(&self, user: &crate::auth::User, request: &Attributes) -> String {
+        self.authorizers.explain(user, request, &self.store.view().snapshot())
     }
 
     /// What is known of a user's permissions in a namespace.

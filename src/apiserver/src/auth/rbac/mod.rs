@@ -6,6 +6,7 @@
 
 pub mod defaults;
 mod escalation;
+mod explain;
 mod index;
 mod rules;
 
@@ -87,6 +88,10 @@ impl Authorizer for RbacAuthorizer {
             [one] => format!("RBAC: {one}"),
             many => format!("RBAC: [{}]", many.join(", ")),
         })
+    }
+
+    fn explain(&self, user: &User, request: &Attributes, snapshot: &Snapshot) -> String {
+        explain::explain(&self.index(snapshot), user, request, snapshot)
     }
 
     fn rules(&self, user: &User, namespace: &str, snapshot: &Snapshot) -> UserRules {

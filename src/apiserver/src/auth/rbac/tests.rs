@@ -145,3 +145,23 @@ fn missing_roles_are_named_as_upstream_names_them() {
     let both = format!("RBAC: [{gone}, role.rbac.authorization.k8s.io \"lost\" not found]");
     assert_eq!(reason("a"), Decision::NoOpinion(both));
 }
+
+#[test]
+fn reviews_are_told_which_binding_allows() {
+    let mut policy = Policy::new();
+    policy.role("", "reader", &["get"], "pods");
+    policy.bind("", "all", "ClusterRole/reader", json!([{"kind": "Group", "name": "devs"}]));
+    policy.bind("a", "robots", "ClusterRole/reader", json!([{"kind": "ServiceAccount", "name": "r"}]));
+    let rbac = RbacAuthorizer::default();
+    let why = |who: &User, verb: &str| rbac.explain(who, &ask(verb, "a", "pods"), &policy.snapshot());
+    let dev = user("jane", &["devs"]);
+    assert_eq!(
+        why(&dev, "get"),
+        "RBAC: allowed by ClusterRoleBinding \"all\" of ClusterRole \"reader\" to Group \"devs\""
+    );
+    assert_eq!(why(&dev, "list"), "");
+    assert_eq!(
+        why(&user("system:serviceaccount:a:r", &[]), "get"),
+        "RBAC: allowed by RoleBinding \"robots/a\" of ClusterRole \"reader\" to ServiceAccount \"r/a\""
+    );
+}

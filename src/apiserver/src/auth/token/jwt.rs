@@ -346,14 +346,10 @@ impl<'a> Unverified<'a> {
     /// Whether one of the keys has signed it. Keys with the token's key id
     /// are asked; all of them if there is none.
     #[must_use]
-    pub fn is_signed_by<'k>(&self, keys: impl Iterator<Item = &'k PublicKey> + Clone) -> bool {
+    pub fn is_signed_by<'k>(&self, mut keys: impl Iterator<Item = &'k PublicKey> + Clone) -> bool {
         let named = |key: &&PublicKey| !self.key.is_empty() && key.id == self.key;
         let verifies = |key: &PublicKey| key.verify(self.algorithm, self.message.as_bytes(), &self.signature);
-        if keys.clone().any(|key| named(&key)) {
-            keys.filter(named).any(verifies)
-        } else {
-            keys.into_iter().any(verifies)
-        }
+        if keys.clone().any(|key| named(&key)) { keys.filter(named).any(verifies) } else { keys.any(verifies) }
     }
 
     /// A text among the claims, "" if absent.

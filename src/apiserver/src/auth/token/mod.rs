@@ -3,6 +3,7 @@
 
 pub mod bootstrap;
 pub mod jwt;
+pub mod oidc;
 pub mod service_account;
 
 use std::sync::Arc;
