@@ -128,9 +128,7 @@ fn provider(
     pipeline: &Pipeline,
     audiences: Vec<String>,
 ) -> Result<OidcAuthenticator, AccessError> {
-    let algorithm = |name: &String| {
-        Algorithm::parse(name).ok_or_else(|| AccessError::Algorithm { name: name.clone() })
-    };
+    let algorithm = |name: &String| Algorithm::parse(name).ok_or_else(|| AccessError::Algorithm { name: name.clone() });
     let options = OidcOptions {
         issuer: config.issuer_url.clone(),
         client_id: config.client_id.clone(),
