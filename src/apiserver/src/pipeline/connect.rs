@@ -21,6 +21,7 @@ impl Pipeline {
         subresource: &str,
         options: &mut Object,
     ) -> Result<Vec<String>, StatusError> {
+        let context = &context.for_one_operation();
         self.barrier(Instant::now() + self.timeout(context)).await?;
         loop {
             let planned = self.plan_connection(context, target, subresource, options.clone());

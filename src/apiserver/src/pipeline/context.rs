@@ -74,6 +74,13 @@ impl RequestContext {
         }
     }
 
+    /// The same context with a memory of its own: what one operation asks and
+    /// makes up must not reach another one of the same caller.
+    #[must_use]
+    pub(super) fn for_one_operation(&self) -> Self {
+        Self { memo: Arc::default(), conversions: super::custom::Memo::default(), ..self.clone() }
+    }
+
     /// The context of a part of the server itself; `term` is the one a leader
     /// duty decided under.
     #[must_use]

@@ -28,6 +28,7 @@ impl Pipeline {
         target: &Target,
         object: Object,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "create", target, "")?;
         let mut object = object;
         meta::match_target(target, &mut object, false)?;

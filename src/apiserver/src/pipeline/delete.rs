@@ -42,6 +42,7 @@ impl Pipeline {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "delete", target, "")?;
         let written = self.delete_authorized(context, &self.storage_target(target), options).await?;
         self.shown_written(target, written).await

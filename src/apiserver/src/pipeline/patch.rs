@@ -26,6 +26,7 @@ impl Pipeline {
         door: Door,
         change: &Patch,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "patch", target, door.subresource())?;
         if change.kind == PatchType::Apply {
             return self.apply(context, target, door, change).await;

@@ -27,6 +27,7 @@ impl Pipeline {
         target: &Target,
         binding: Object,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "create", target, "binding")?;
         let binding = &binding;
         let kind = binding.text(&["target", "kind"]);
@@ -108,6 +109,7 @@ impl Pipeline {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "create", target, "eviction")?;
         self.execute(context, target, &mut |snapshot| {
             let record = snapshot.get(&target.key()).ok_or_else(|| target.not_found())?;

@@ -100,6 +100,7 @@ impl Pipeline {
         target: &Target,
         scale: Object,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "update", target, "scale")?;
         let named = scale.name();
         if named != target.name {
@@ -121,6 +122,7 @@ impl Pipeline {
         target: &Target,
         change: &Patch,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "patch", target, "scale")?;
         self.change_scale(context, target, &mut |scale| match change.kind {
             PatchType::Json => patch::apply(PatchType::Json, &scale, &change.body, None),
@@ -184,6 +186,7 @@ impl Pipeline {
         target: &Target,
         namespace: Object,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "update", target, "finalize")?;
         let mut namespace = namespace;
         meta::match_target(target, &mut namespace, true)?;

@@ -62,6 +62,7 @@ impl Pipeline {
         door: Door,
         object: Object,
     ) -> Result<Written, StatusError> {
+        let context = &context.for_one_operation();
         self.authorize_target(context, "update", target, door.subresource())?;
         let mut object = object;
         meta::match_target(target, &mut object, true)?;

@@ -210,3 +210,17 @@ async fn a_repeated_request_is_applied_once_and_answered_alike() {
     let second = cluster.pipeline.update(&context, &target, Door::Main, changed).await.expect("answered");
     assert_eq!(first.record, second.record);
 }
+
+#[tokio::test]
+async fn objects_made_under_one_context_have_uids_of_their_own() {
+    let cluster = Cluster::start().await;
+    let context = Cluster::context();
+    let target = cluster.target("configmaps", "default", "");
+    let generated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}});
+    let [first, second] = [
+        cluster.pipeline.create(&context, &target, parse(generated.clone())).await.expect("created"),
+        cluster.pipeline.create(&context, &target, parse(generated)).await.expect("created"),
+    ];
+    assert_ne!(first.record.uid(), second.record.uid());
+    assert_ne!(first.record.object().name(), second.record.object().name());
+}
