@@ -240,12 +240,16 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
 
 /// Kinds that Kubernetes still keeps in an older version, which shows in the
 /// hash and nowhere else.
-const KEPT_IN_V1BETA1: &[&str] = &["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
+const KEPT_IN_V1BETA1: &[(&str, &str)] = &[
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+];
 
 /// Tells clients when the stored shape of a resource changes.
 fn storage_version_hash(registry: &Registry, row: &Resource) -> String {
     let stored = registry.by_storage(&row.storage).map_or(row, AsRef::as_ref);
-    let older = stored.group == "admissionregistration.k8s.io" && KEPT_IN_V1BETA1.contains(&&*stored.kind);
+    let older = KEPT_IN_V1BETA1.contains(&(&*stored.group, &*stored.kind));
     let version = if older { "v1beta1" } else { &*stored.version };
     let digest = Sha256::digest(format!("{}/{version}/{}", stored.group, stored.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
