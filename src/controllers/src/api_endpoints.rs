@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_api::Object;
-use barque_api::validation::Fields as _;
 use barque_runtime::{
     Controller, Event, EventSource, ObjectName, Reconcile, ReconcileContext, Snapshot, Write, WriteKind,
 };
@@ -192,6 +191,7 @@ fn slice(snapshot: &Snapshot, addresses: &BTreeSet<SocketAddr>, v6: bool) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use barque_api::validation::Fields as _;
     use parking_lot::Mutex;
 
     use super::*;

@@ -44,11 +44,12 @@ impl Admission for LimitRanger {
 
     fn validate(&self, request: &AdmissionRequest<'_>, object: &Object) -> Result<Admitted, StatusError> {
         let storage = &*request.target.resource.storage;
-        let concerned = match (storage, request.operation, request.subresource) {
-            (PODS, Operation::Create, "") | (PODS, Operation::Update, "resize") => true,
-            (CLAIMS, Operation::Create | Operation::Update, "") => true,
-            _ => false,
-        };
+        let concerned = matches!(
+            (storage, request.operation, request.subresource),
+            (PODS | CLAIMS, Operation::Create, "")
+                | (PODS, Operation::Update, "resize")
+                | (CLAIMS, Operation::Update, "")
+        );
         if !concerned || object.is_terminating() {
             return Ok(Admitted::default());
         }

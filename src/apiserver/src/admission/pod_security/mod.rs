@@ -168,7 +168,9 @@ impl PodSecurity {
             })
             .collect();
         lines.sort();
-        lines.into_iter().for_each(|line| request.notes.warn(line));
+        for line in lines {
+            request.notes.warn(line);
+        }
     }
 
     /// Judges a Pod (`enforced`) or a template.
@@ -243,7 +245,8 @@ impl Admission for PodSecurity {
         }
         let template = TEMPLATES.iter().find(|(kind, _)| *kind == storage);
         let is_pod = storage == PODS && !IGNORED.contains(&request.subresource);
-        if !is_pod && !(template.is_some() && is_main(request, storage)) {
+        let is_template = template.is_some() && is_main(request, storage);
+        if !(is_pod || is_template) {
             return admitted;
         }
         if let Some(why) = self.exemption(request) {
