@@ -15,6 +15,12 @@ pub enum EnvelopeError {
     /// The content is not what was written.
     #[error("the checksum does not match")]
     Checksum,
+    /// It is encrypted under a key that is not in the ring.
+    #[error("it is encrypted under key {0}, which this replica was not given")]
+    UnknownKey(String),
+    /// The content is not what was encrypted here.
+    #[error("the content cannot be decrypted")]
+    Encryption,
     /// The content cannot be decoded.
     #[error("the content cannot be decoded")]
     Codec(#[from] CodecError),
@@ -27,10 +33,14 @@ fn checksum(key: &[u8], content: &[u8]) -> u32 {
 /// Encodes a value for storage under a key.
 #[must_use]
 pub fn seal<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
-    let content = codec::encode(value);
+    seal_content(key, &codec::encode(value))
+}
+
+/// Seals what is encoded already.
+pub(crate) fn seal_content(key: &[u8], content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + 4);
-    out.extend_from_slice(&checksum(key, &content).to_le_bytes());
-    out.extend_from_slice(&content);
+    out.extend_from_slice(&checksum(key, content).to_le_bytes());
+    out.extend_from_slice(content);
     out
 }
 
@@ -39,11 +49,16 @@ pub fn seal<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
 /// # Errors
 /// When it is damaged, belongs to another key, or is of an unknown version.
 pub fn open<T: DeserializeOwned>(key: &[u8], stored: &[u8]) -> Result<T, EnvelopeError> {
+    Ok(codec::decode(content(key, stored)?)?)
+}
+
+/// The checked content of a stored value.
+pub(crate) fn content<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], EnvelopeError> {
     let (sum, content) = stored.split_first_chunk::<4>().ok_or(EnvelopeError::Short(stored.len()))?;
     if u32::from_le_bytes(*sum) != checksum(key, content) {
         return Err(EnvelopeError::Checksum);
     }
-    Ok(codec::decode(content)?)
+    Ok(content)
 }
 
 #[cfg(test)]

@@ -28,6 +28,17 @@ pub enum OpenError {
         #[source]
         source: EnvelopeError,
     },
+    /// A value is encrypted under a key that was not given.
+    #[error("the key to {what} in {} is missing", path.display())]
+    MissingKey {
+        /// Which value.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// Which key.
+        #[source]
+        source: EnvelopeError,
+    },
     /// A file operation failed.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -80,6 +91,15 @@ impl OpenError {
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source }
+    }
+
+    /// Sorts what is wrong with a sealed value into damage and a missing key.
+    pub(crate) fn value(path: impl Into<PathBuf>, what: String, source: EnvelopeError) -> Self {
+        let path = path.into();
+        match source {
+            EnvelopeError::UnknownKey(_) => Self::MissingKey { what, path, source },
+            _ => Self::DamagedValue { what, path, source },
+        }
     }
 
     /// Sorts what RocksDB says into damage and the rest.

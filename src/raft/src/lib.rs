@@ -6,6 +6,7 @@
 //! - [`state`]: the state machine's database, snapshots, digest.
 //! - [`peers`]: mTLS connections, the `Peers` service, and the suspicion that
 //!   makes a failover fast.
+//! - [`vault`]: encryption at rest.
 //! - [`store`]: the way of a write and of a read, leadership, membership.
 
 pub mod disk;
@@ -18,6 +19,7 @@ mod records;
 pub mod state;
 pub mod store;
 pub mod types;
+pub mod vault;
 
 pub use error::OpenError;
 pub use options::{Bounds, Member, Options, Timings};
@@ -28,3 +30,4 @@ pub use state::digest::Digest;
 pub use store::status::{MemberStatus, Role, Status};
 pub use store::{Gossip, MembershipError, RaftStore};
 pub use types::{PeerNode, TypeConfig};
+pub use vault::{KeyRing, KeyRingError, Vault};

@@ -7,6 +7,7 @@ use barque_store::{Limits, MasterId};
 
 use crate::error::OpenError;
 use crate::peers::tls::PeerTls;
+use crate::vault::Vault;
 
 /// A master as others reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Options {
     pub timings: Timings,
     /// Bounds of queues, batches, caches and disk.
     pub bounds: Bounds,
+    /// Keys for what is stored; all masters need the same, for snapshots.
+    pub vault: Vault,
 }
 
 impl Options {
@@ -62,6 +65,7 @@ impl Options {
             limits: Limits::default(),
             timings: Timings::default(),
             bounds: Bounds::default(),
+            vault: Vault::default(),
         }
     }
 }

@@ -3,19 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use openraft::entry::RaftEntry;
-use rocksdb::{DB, DBRecoveryMode, IteratorMode, Options};
+use rocksdb::{DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use crate::envelope;
 use crate::error::OpenError;
 use crate::log::tail::{Tail, TailMark};
 use crate::records;
 use crate::types::{Entry, LogId, Vote, term_of};
+use crate::vault::Vault;
 
 pub(crate) const VOTE_KEY: &[u8] = b"vote";
 pub(crate) const COMMITTED_KEY: &[u8] = b"committed";
 pub(crate) const PURGED_KEY: &[u8] = b"purged";
 const ENTRY_PREFIX: u8 = b'e';
+/// Bytes of entries that are encrypted anew in one write.
+const RENEW_BYTES: usize = 4 << 20;
 
 /// The vote, counted: so that the loss of one is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +88,7 @@ pub(crate) fn open(
     paths: &Paths,
     write_buffer_bytes: usize,
     may_create: bool,
+    vault: &Vault,
 ) -> Result<(DB, Tail, Contents), OpenError> {
     let exists = paths.database.join("CURRENT").exists();
     if !exists && !may_create {
@@ -92,20 +97,51 @@ pub(crate) fn open(
     // The marker comes into being first: a log without one is damaged.
     let tail = if exists { Tail::open(&paths.tail)? } else { Tail::create(&paths.tail)? };
     let db = open_database(&paths.database, write_buffer_bytes, !exists)?;
-    let contents = check(&db, &paths.database)?;
+    let contents = check(&db, &paths.database, vault)?;
     check_tail(&db, &paths.database, &contents, tail.mark())?;
+    renew(&db, &paths.database, vault)?;
     Ok((db, tail, contents))
 }
 
 fn value<T: serde::de::DeserializeOwned>(path: &Path, key: &[u8], stored: &[u8]) -> Result<T, OpenError> {
-    envelope::open(key, stored).map_err(|source| OpenError::DamagedValue {
-        what: format!("log record {:?}", String::from_utf8_lossy(key)),
-        path: path.into(),
-        source,
-    })
+    envelope::open(key, stored).map_err(|source| OpenError::value(path, named(key), source))
 }
 
-fn check(db: &DB, path: &Path) -> Result<Contents, OpenError> {
+fn named(key: &[u8]) -> String {
+    format!("log record {:?}", String::from_utf8_lossy(key))
+}
+
+/// Encrypts entries anew that are not under the vault's first key.
+fn renew(db: &DB, path: &Path, vault: &Vault) -> Result<(), OpenError> {
+    let failed = |error| OpenError::database(path, error);
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    let (mut batch, mut renewed) = (WriteBatch::default(), 0_usize);
+    for item in db.iterator(IteratorMode::From(&[ENTRY_PREFIX], Direction::Forward)) {
+        let (key, stored) = item.map_err(failed)?;
+        if key.len() != 9 || key[0] != ENTRY_PREFIX {
+            continue;
+        }
+        let fresh = vault.renew(&key, &stored).map_err(|source| OpenError::value(path, named(&key), source))?;
+        let Some(fresh) = fresh else { continue };
+        batch.put(&key, fresh);
+        renewed += 1;
+        if batch.size_in_bytes() >= RENEW_BYTES {
+            db.write_opt(std::mem::take(&mut batch), &synced).map_err(failed)?;
+        }
+    }
+    if renewed == 0 {
+        return Ok(());
+    }
+    db.write_opt(batch, &synced).map_err(failed)?;
+    // What was there before must not linger in older files.
+    db.flush().map_err(failed)?;
+    db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    info!(entries = renewed, path = %path.display(), "log entries were encrypted anew");
+    Ok(())
+}
+
+fn check(db: &DB, path: &Path, vault: &Vault) -> Result<Contents, OpenError> {
     let mut contents = Contents::default();
     let mut first = None;
     for item in db.iterator(IteratorMode::Start) {
@@ -116,7 +152,8 @@ fn check(db: &DB, path: &Path) -> Result<Contents, OpenError> {
             PURGED_KEY => contents.purged = Some(value(path, &key, &stored)?),
             [ENTRY_PREFIX, index @ ..] if index.len() == 8 => {
                 let index = u64::from_be_bytes(index.try_into().expect("eight bytes"));
-                let entry: Entry = value(path, &key, &stored)?;
+                let entry: Entry =
+                    vault.open(&key, &stored).map_err(|source| OpenError::value(path, named(&key), source))?;
                 let follows = contents.last.as_ref().is_none_or(|last| last.index + 1 == index);
                 if !follows || entry.index() != index {
                     return Err(OpenError::damaged(path, format!("entry {index} does not follow the one before it")));

@@ -148,7 +148,7 @@ impl Flusher {
             Command::Append { entries, done } => {
                 for entry in &entries {
                     let key = entry_key(entry.index());
-                    group.batch.put(key, seal(&key, entry));
+                    group.batch.put(key, self.shared.vault().seal(&key, entry));
                     group.bytes += size_of(entry);
                 }
                 if let Some(last) = entries.last() {

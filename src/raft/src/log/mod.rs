@@ -25,12 +25,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::DiskGuard;
-use crate::envelope;
 use crate::error::{OpenError, io_error};
 use crate::log::cache::{Cache, size_of};
 use crate::log::db::{Paths, VoteRow, entry_key};
 use crate::log::flusher::Command;
 use crate::options::Bounds;
+use crate::vault::Vault;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 struct Memory {
@@ -58,6 +58,7 @@ pub(crate) struct LogShared {
     memory: RwLock<Memory>,
     disk: Arc<DiskGuard>,
     path: PathBuf,
+    vault: Vault,
     write_buffer_bytes: usize,
     cache_bytes: usize,
     append_bytes: usize,
@@ -81,6 +82,10 @@ impl LogShared {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     pub fn write_buffer_bytes(&self) -> usize {
@@ -168,7 +173,7 @@ impl LogShared {
             if key.len() != 9 || *key >= entry_key(end)[..] || bytes >= max_bytes {
                 break;
             }
-            let entry: Entry = envelope::open(&key, &stored).map_err(io_error)?;
+            let entry: Entry = self.vault.open(&key, &stored).map_err(io_error)?;
             if entry.index() != expected {
                 // What was purged meanwhile may be missing at the front.
                 let purged = entries.is_empty() && entry.index() <= self.memory.read().first_index();
@@ -192,9 +197,15 @@ pub struct LogStore {
 
 impl LogStore {
     /// Opens the log in a data directory and checks all of it.
-    pub fn open(data_dir: &Path, bounds: &Bounds, disk: Arc<DiskGuard>, may_create: bool) -> Result<Self, OpenError> {
+    pub fn open(
+        data_dir: &Path,
+        bounds: &Bounds,
+        vault: Vault,
+        disk: Arc<DiskGuard>,
+        may_create: bool,
+    ) -> Result<Self, OpenError> {
         let paths = Paths::new(data_dir);
-        let (database, tail, contents) = db::open(&paths, bounds.write_buffer_bytes, may_create)?;
+        let (database, tail, contents) = db::open(&paths, bounds.write_buffer_bytes, may_create, &vault)?;
         let next = contents.last.as_ref().map_or(0, |last| last.index + 1);
         let shared = Arc::new(LogShared {
             database: RwLock::new(Some(database)),
@@ -208,6 +219,7 @@ impl LogStore {
             }),
             disk,
             path: paths.database.clone(),
+            vault,
             write_buffer_bytes: bounds.write_buffer_bytes,
             cache_bytes: bounds.log_cache_bytes,
             append_bytes: bounds.append_bytes,

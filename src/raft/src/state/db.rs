@@ -12,18 +12,22 @@ use barque_store::{Applied, Event, EventKind, Key, Record, Remembered, Restored,
 use rocksdb::{DB, FlushOptions, IteratorMode, Options, WriteBatch, WriteOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use crate::envelope::{self, seal};
 use crate::error::OpenError;
 use crate::records;
 use crate::state::digest::Digest;
 use crate::types::{LogId, Membership};
+use crate::vault::Vault;
 
 const META_KEY: &[u8] = b"meta";
 const OBJECT_PREFIX: u8 = b'o';
 const HISTORY_PREFIX: u8 = b'h';
 const REMEMBERED_PREFIX: u8 = b'r';
 const FLOOR_PREFIX: u8 = b'f';
+/// Bytes of values that are encrypted anew in one write.
+const RENEW_BYTES: usize = 4 << 20;
 
 /// What the state is the state of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +83,18 @@ fn floor_key(resource: &str) -> Vec<u8> {
 }
 
 /// Changes to be written together.
-#[derive(Default)]
 pub struct Changes {
+    vault: Vault,
     batch: WriteBatch,
     floors: HashMap<Arc<str>, Revision>,
 }
 
 impl Changes {
+    /// No changes yet.
+    pub fn new(vault: Vault) -> Self {
+        Self { vault, batch: WriteBatch::default(), floors: HashMap::new() }
+    }
+
     /// Adds what one entry changed.
     pub fn add(&mut self, applied: &Applied) {
         for event in &applied.events {
@@ -94,11 +103,11 @@ impl Changes {
             if event.kind == EventKind::Deleted {
                 self.batch.delete(&key);
             } else {
-                self.batch.put(&key, seal(&key, record));
+                self.batch.put(&key, self.vault.seal(&key, record));
             }
             let key = number_key(HISTORY_PREFIX, event.revision().0);
             let row = HistoryRowRef { kind: event.kind, record, previous: &event.previous };
-            self.batch.put(key, seal(&key, &row));
+            self.batch.put(key, self.vault.seal(&key, &row));
         }
         for event in &applied.dropped_events {
             self.batch.delete(number_key(HISTORY_PREFIX, event.revision().0));
@@ -107,7 +116,7 @@ impl Changes {
         }
         for remembered in &applied.remembered {
             let key = number_key(REMEMBERED_PREFIX, remembered.sequence);
-            self.batch.put(key, seal(&key, remembered));
+            self.batch.put(key, self.vault.seal(&key, remembered));
         }
         for sequence in &applied.forgotten {
             self.batch.delete(number_key(REMEMBERED_PREFIX, *sequence));
@@ -174,15 +183,46 @@ pub fn flush(db: &DB) -> Result<(), rocksdb::Error> {
 }
 
 fn value<T: DeserializeOwned>(path: &Path, key: &[u8], stored: &[u8]) -> Result<T, OpenError> {
-    envelope::open(key, stored).map_err(|source| OpenError::DamagedValue {
-        what: format!("state record {:?}", String::from_utf8_lossy(key)),
-        path: path.into(),
-        source,
-    })
+    envelope::open(key, stored).map_err(|source| OpenError::value(path, named(key), source))
+}
+
+fn named(key: &[u8]) -> String {
+    format!("state record {:?}", String::from_utf8_lossy(key))
+}
+
+/// Encrypts anew what is not under the vault's first key. It is on disk when
+/// this returns: what was there before must not linger.
+pub fn renew(db: &DB, path: &Path, vault: &Vault) -> Result<(), OpenError> {
+    let failed = |error| OpenError::database(path, error);
+    let (mut batch, mut renewed) = (WriteBatch::default(), 0_usize);
+    for item in db.iterator(IteratorMode::Start) {
+        let (key, stored) = item.map_err(failed)?;
+        if !matches!(key.first(), Some(&(OBJECT_PREFIX | HISTORY_PREFIX | REMEMBERED_PREFIX))) {
+            continue;
+        }
+        let fresh = vault.renew(&key, &stored).map_err(|source| OpenError::value(path, named(&key), source))?;
+        let Some(fresh) = fresh else { continue };
+        batch.put(&key, fresh);
+        renewed += 1;
+        if batch.size_in_bytes() >= RENEW_BYTES {
+            write(db, std::mem::take(&mut batch)).map_err(failed)?;
+        }
+    }
+    if renewed == 0 {
+        return Ok(());
+    }
+    write(db, batch).and_then(|()| flush(db)).map_err(failed)?;
+    db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    info!(values = renewed, path = %path.display(), "stored values were encrypted anew");
+    Ok(())
+}
+
+fn secret<T: DeserializeOwned>(path: &Path, key: &[u8], stored: &[u8], vault: &Vault) -> Result<T, OpenError> {
+    vault.open(key, stored).map_err(|source| OpenError::value(path, named(key), source))
 }
 
 /// Reads and checks everything.
-pub fn load(db: &DB, path: &Path) -> Result<(Meta, Restored), OpenError> {
+pub fn load(db: &DB, path: &Path, vault: &Vault) -> Result<(Meta, Restored), OpenError> {
     let mut meta = None;
     let mut restored = Restored::default();
     let mut digest = Digest::default();
@@ -191,15 +231,15 @@ pub fn load(db: &DB, path: &Path) -> Result<(Meta, Restored), OpenError> {
         match &*key {
             META_KEY => meta = Some(value::<Meta>(path, &key, &stored)?),
             [OBJECT_PREFIX, ..] => {
-                let record: Arc<Record> = value(path, &key, &stored)?;
+                let record: Arc<Record> = secret(path, &key, &stored, vault)?;
                 digest.add(&record);
                 restored.objects.push(record);
             }
             [HISTORY_PREFIX, ..] => {
-                let row: HistoryRow = value(path, &key, &stored)?;
+                let row: HistoryRow = secret(path, &key, &stored, vault)?;
                 restored.history.push(Arc::new(Event::new(row.kind, row.record, row.previous)));
             }
-            [REMEMBERED_PREFIX, ..] => restored.remembered.push(value::<Remembered>(path, &key, &stored)?),
+            [REMEMBERED_PREFIX, ..] => restored.remembered.push(secret::<Remembered>(path, &key, &stored, vault)?),
             [FLOOR_PREFIX, resource @ ..] => {
                 let resource = String::from_utf8_lossy(resource);
                 restored.floors.insert(Arc::from(&*resource), value::<Revision>(path, &key, &stored)?);

@@ -30,6 +30,7 @@ use crate::log::flusher::is_no_space;
 use crate::state::db::{Changes, Meta};
 use crate::state::digest::Digest;
 use crate::state::snapshot::SnapshotDir;
+use crate::vault::Vault;
 use crate::types::{Entry, LogId, Membership, Reply, SnapshotMeta, TypeConfig, term_of};
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotDir>;
@@ -77,6 +78,7 @@ pub struct StateShared {
     disk: Arc<DiskGuard>,
     stopping: AtomicBool,
     closed: CancellationToken,
+    vault: Vault,
     write_buffer_bytes: usize,
 }
 
@@ -164,7 +166,8 @@ impl StateShared {
         let mut slot = self.database.db.write();
         // Look before leaping: a snapshot that cannot be read replaces nothing.
         let db = db::open(&new, self.write_buffer_bytes).map_err(io_error)?;
-        let loaded = db::load(&db, &new).map_err(io_error)?;
+        let loaded = db::load(&db, &new, &self.vault).map_err(io_error)?;
+        db::renew(&db, &new, &self.vault).map_err(io_error)?;
         drop(db);
         *slot = None;
         let old = path.with_extension("old");
@@ -232,6 +235,7 @@ impl StateMachine {
     pub fn open(
         data_dir: &Path,
         limits: Limits,
+        vault: Vault,
         disk: Arc<DiskGuard>,
         write_buffer_bytes: usize,
     ) -> Result<Self, OpenError> {
@@ -243,7 +247,8 @@ impl StateMachine {
         remove(&snapshots).map_err(|error| OpenError::io("remove", &snapshots, error))?;
         fs::create_dir_all(&snapshots).map_err(|error| OpenError::io("create", &snapshots, error))?;
         let db = db::open(&path, write_buffer_bytes)?;
-        let (meta, restored) = db::load(&db, &path)?;
+        let (meta, restored) = db::load(&db, &path, &vault)?;
+        db::renew(&db, &path, &vault)?;
         let mut replica = Replica::new(limits);
         replica.restore(restored);
         let shared = Arc::new(StateShared {
@@ -257,6 +262,7 @@ impl StateMachine {
             disk,
             stopping: AtomicBool::new(false),
             closed: CancellationToken::new(),
+            vault,
             write_buffer_bytes,
         });
         Ok(Self { replica, meta, shared })
@@ -338,7 +344,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut changes = Changes::default();
+        let mut changes = Changes::new(self.shared.vault.clone());
         let mut answers = Vec::new();
         let mut applied = 0;
         while let Some(item) = entries.next().await {
@@ -349,7 +355,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 answers.push((responder, reply));
             }
             if applied >= BATCH_ENTRIES || changes.bytes() >= BATCH_BYTES {
-                self.commit(std::mem::take(&mut changes), std::mem::take(&mut answers)).await?;
+                let full = std::mem::replace(&mut changes, Changes::new(self.shared.vault.clone()));
+                self.commit(full, std::mem::take(&mut answers)).await?;
                 applied = 0;
             }
         }

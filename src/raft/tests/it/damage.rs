@@ -8,7 +8,7 @@ use barque_raft::disk::{DiskGuard, system_probe};
 use barque_raft::log::LogStore;
 use barque_raft::state::StateMachine;
 use barque_raft::types::Batch;
-use barque_raft::{Bounds, OpenError, TypeConfig};
+use barque_raft::{Bounds, OpenError, TypeConfig, Vault};
 use barque_store::{Limits, Revision};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine};
@@ -41,7 +41,7 @@ fn bounds() -> Bounds {
 
 fn open(dir: &Path) -> Result<LogStore, OpenError> {
     let disk = Arc::new(DiskGuard::new(dir, 1, system_probe()));
-    LogStore::open(dir, &bounds(), disk, !dir.join("log").exists())
+    LogStore::open(dir, &bounds(), Vault::default(), disk, !dir.join("log").exists())
 }
 
 fn entry(index: u64) -> Entry {
@@ -191,7 +191,7 @@ async fn truncation_and_purge_survive_a_restart() {
 
 fn open_state(dir: &Path) -> Result<StateMachine, OpenError> {
     let disk = Arc::new(DiskGuard::new(dir, 1, system_probe()));
-    StateMachine::open(dir, Limits::default(), disk, bounds().write_buffer_bytes)
+    StateMachine::open(dir, Limits::default(), Vault::default(), disk, bounds().write_buffer_bytes)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use barque_raft::disk::{DiskGuard, system_probe};
 use barque_raft::log::LogStore;
 use barque_raft::state::StateMachine;
-use barque_raft::{Bounds, TypeConfig};
+use barque_raft::{Bounds, KeyRing, TypeConfig, Vault};
 use barque_store::Limits;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -18,8 +18,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(DiskGuard::new(dir.path(), 1, system_probe()));
         let bounds = Bounds { write_buffer_bytes: 1 << 20, ..Bounds::default() };
-        let log = LogStore::open(dir.path(), &bounds, Arc::clone(&disk), true).unwrap();
-        let state = StateMachine::open(dir.path(), Limits::default(), disk, bounds.write_buffer_bytes).unwrap();
+        let vault = Vault::new(&KeyRing::parse(&KeyRing::new_line()).unwrap());
+        let log = LogStore::open(dir.path(), &bounds, vault.clone(), Arc::clone(&disk), true).unwrap();
+        let state = StateMachine::open(dir.path(), Limits::default(), vault, disk, bounds.write_buffer_bytes).unwrap();
         Ok((dir, log, state))
     }
 }
