@@ -95,6 +95,9 @@ pub struct ServerConfig {
     /// Disk use.
     #[serde(default)]
     pub storage: StorageConfig,
+    /// The audit log; without it there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditConfig>,
 }
 
 /// Towards clients.
@@ -399,12 +402,43 @@ pub struct StorageConfig {
     pub reserve_mib: u64,
     /// A snapshot is made and the log cut after this many entries.
     pub snapshot_entries: u64,
+    /// File of keys under which everything stored is encrypted; see
+    /// [`barque_raft::KeyRing::parse`] for its form. The same for all masters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_keys: Option<PathBuf>,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { reserve_mib: 64, snapshot_entries: 10_000 }
+        Self { reserve_mib: 64, snapshot_entries: 10_000, encryption_keys: None }
     }
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuditConfig {
+    /// An `audit.k8s.io/v1` Policy: what is recorded.
+    pub policy_file: PathBuf,
+    /// Where it is recorded, one line of JSON for each entry.
+    pub log_file: PathBuf,
+    /// The file is renamed and begun anew before it gets larger, in MiB.
+    #[serde(default = "audit_size")]
+    pub max_size_mib: u64,
+    /// Renamed files kept; 0 keeps all.
+    #[serde(default = "audit_backups")]
+    pub max_backups: usize,
+    /// Renamed files are removed after so many days; 0 keeps them.
+    #[serde(default)]
+    pub max_age_days: u32,
+}
+
+fn audit_size() -> u64 {
+    100
+}
+
+fn audit_backups() -> usize {
+    10
 }
 
 fn all_duties() -> Vec<String> {
@@ -565,6 +599,9 @@ pub struct Overlay {
     pub services: Option<ServicesConfig>,
     /// See [`ServerConfig::storage`].
     pub storage: Option<StorageConfig>,
+    /// See [`ServerConfig::audit`]; each master logs into its own directory
+    /// when the path is relative.
+    pub audit: Option<AuditConfig>,
 }
 
 impl Overlay {
@@ -588,6 +625,14 @@ impl Overlay {
                 let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
                 *file = std::path::absolute(&base).unwrap_or(base);
             }
+        let files = [
+            overlay.auth.as_mut().and_then(|auth| auth.token_file.as_mut()),
+            overlay.storage.as_mut().and_then(|storage| storage.encryption_keys.as_mut()),
+            overlay.audit.as_mut().map(|audit| &mut audit.policy_file),
+        ];
+        for file in files.into_iter().flatten() {
+            let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
+            *file = std::path::absolute(&base).unwrap_or(base);
         }
         Ok(overlay)
     }
@@ -606,6 +651,10 @@ impl Overlay {
         set(&mut config.timings, self.timings.as_ref());
         set(&mut config.services, self.services.as_ref());
         set(&mut config.storage, self.storage.as_ref());
+        if let Some(audit) = &self.audit {
+            let log_file = config.data_dir.join(&audit.log_file);
+            config.audit = Some(AuditConfig { log_file, ..audit.clone() });
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_api::world::World;
+use barque_apiserver::audit::{Audit, FileOptions, FileSink, Policy};
 use barque_apiserver::auth::TokenFile;
+use barque_apiserver::http::SharedRegistry;
 use barque_apiserver::{Api, Authenticator, HealthCheck, Pipeline, PipelineOptions, serve};
-use barque_raft::{Bounds, Member, MembershipError, OpenError, PeerTls, RaftStore, Timings};
+use barque_raft::{Bounds, KeyRing, Member, MembershipError, OpenError, PeerTls, RaftStore, Timings, Vault};
 use barque_runtime::{Client, run_duties};
 use barque_store::{MasterId, Store};
 use tokio::net::TcpListener;
@@ -57,6 +59,30 @@ pub enum ServerError {
     /// Keys or tokens cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The token file cannot be used.
+    #[error("token file")]
+    Tokens(#[from] barque_apiserver::auth::TokenFileError),
+    /// The encryption keys cannot be used.
+    #[error("encryption keys in {}", path.display())]
+    Keys {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: barque_raft::KeyRingError,
+    },
+    /// The audit policy cannot be used.
+    #[error("audit policy")]
+    AuditPolicy(#[from] barque_apiserver::audit::PolicyError),
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log {}", path.display())]
+    AuditLog {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// An address is taken.
     #[error("cannot listen on {address}")]
     Listen {
@@ -154,15 +180,20 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let issuer = PodTokenIssuer::new(Arc::clone(&replicated), World::system(), Arc::clone(&tokens));
     agents.take_tokens_from(Arc::new(issuer));
     tokio::spawn(reload_tokens(config.clone(), Arc::clone(&identity), token.clone()));
+    let metrics = SharedRegistry::default();
     let api = Api::builder(pipeline)
+        .metrics(Arc::clone(&metrics))
         .identity(identity)
         .service_accounts(tokens)
         .check(Arc::new(GroupCheck { store: store.clone() }))
         .proxy(Arc::new(NodeStreams::new(replicated, &config.tls)?));
-    let api = match aggregation::identity(&config)? {
+    let mut api = match aggregation::identity(&config)? {
         Some(identity) => api.proxy_identity(identity),
         None => api,
     };
+    if let Some(audit) = audit(&config, &metrics)? {
+        api = api.audit(audit);
+    }
     let api = api.build();
     let api_token = CancellationToken::new();
     let tls = Arc::new(tls::api_server(&config.tls)?);
@@ -246,6 +277,11 @@ async fn open_replica(config: ServerConfig, authority: String, tls: PeerTls) -> 
     let cluster_id = pki::cluster_id(&authority);
     let mut options = barque_raft::Options::new(MasterId(config.id), &config.name, cluster_id, &config.data_dir, tls);
     options.peers = members(&config);
+    if let Some(path) = &config.storage.encryption_keys {
+        let keys = KeyRing::parse(&files::read_text(path)?);
+        let keys = keys.map_err(|source| ServerError::Keys { path: path.clone(), source })?;
+        options.vault = Vault::new(&keys);
+    }
     let t = &config.timings;
     options.timings = Timings {
         heartbeat: Duration::from_millis(t.heartbeat_ms),
@@ -282,6 +318,29 @@ fn pipeline_options(config: &ServerConfig) -> Result<PipelineOptions, ServerErro
         admission: config.admission.options(access::signing_key(config).is_some())?,
         ..PipelineOptions::default()
     })
+}
+
+fn audit(config: &ServerConfig, registry: &SharedRegistry) -> Result<Option<Audit>, ServerError> {
+    let Some(audit) = &config.audit else { return Ok(None) };
+    let policy = Policy::parse(&files::read_text(&audit.policy_file)?)?;
+    let options = FileOptions {
+        path: audit.log_file.clone(),
+        max_bytes: audit.max_size_mib.max(1) << 20,
+        max_backups: audit.max_backups,
+        max_age: Duration::from_hours(24 * u64::from(audit.max_age_days)),
+    };
+    let sink =
+        FileSink::open(options).map_err(|source| ServerError::AuditLog { path: audit.log_file.clone(), source })?;
+    let name = "apiserver_audit_error";
+    registry.lock().register(name, "Audit entries that could not be written", sink.failures().clone());
+    Ok(Some(Audit::new(policy, Arc::new(sink))))
+}
+
+fn tokens(config: &ServerConfig) -> Result<TokenFile, ServerError> {
+    match &config.auth.token_file {
+        Some(path) => Ok(TokenFile::parse(&files::read_text(path)?)?),
+        None => Ok(TokenFile::default()),
+    }
 }
 
 /// Takes changes of the token file; a broken one changes nothing.

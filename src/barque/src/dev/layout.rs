@@ -16,6 +16,9 @@ use crate::files;
 use crate::kubeconfig::{self, Endpoint};
 use crate::pki::{self, Authority, CertificatePaths, Subject};
 
+/// File with the keys of what masters store.
+const ENCRYPTION_KEYS: &str = "encryption.keys";
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Which program a member is.
@@ -86,6 +89,10 @@ impl Layout {
         let overlay = args.config.as_deref().map(Overlay::read).transpose()?.unwrap_or_default();
         let directory = dir.join("pki");
         let authority = Authority::open_or_create(&directory, now)?;
+        let keys = directory.join(ENCRYPTION_KEYS);
+        if !keys.exists() {
+            files::write_secret(&keys, barque_raft::KeyRing::new_line().as_bytes())?;
+        }
         let port = |offset: u16| args.base_port.checked_add(offset).ok_or(DevError::Ports { base: args.base_port });
         let proxy = SocketAddr::new(LOOPBACK, port(0)?);
         let masters: Vec<_> = (1..=args.masters)
@@ -197,8 +204,12 @@ fn prepare_master(
         timings: crate::config::TimingsConfig::default(),
         services: crate::config::ServicesConfig::default(),
         storage: crate::config::StorageConfig::default(),
+        audit: None,
     };
     overlay.apply(&mut config);
+    if config.storage.encryption_keys.is_none() {
+        config.storage.encryption_keys = Some(dir.join("pki").join(ENCRYPTION_KEYS));
+    }
     config.check()?;
     let path = data_dir.join("server.yaml");
     write_yaml(&path, &config)?;

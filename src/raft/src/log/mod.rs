@@ -30,8 +30,8 @@ use crate::log::cache::{Cache, size_of};
 use crate::log::db::{Paths, VoteRow, entry_key};
 use crate::log::flusher::Command;
 use crate::options::Bounds;
-use crate::vault::Vault;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::vault::Vault;
 
 struct Memory {
     purged: Option<LogId>,

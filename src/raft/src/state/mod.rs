@@ -30,8 +30,8 @@ use crate::log::flusher::is_no_space;
 use crate::state::db::{Changes, Meta};
 use crate::state::digest::Digest;
 use crate::state::snapshot::SnapshotDir;
-use crate::vault::Vault;
 use crate::types::{Entry, LogId, Membership, Reply, SnapshotMeta, TypeConfig, term_of};
+use crate::vault::Vault;
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 

@@ -179,13 +179,8 @@ impl RaftStore {
         let opened = tokio::task::spawn_blocking(move || {
             let is_new = identity::claim(&opening)?;
             let disk = Arc::new(DiskGuard::new(&opening.data_dir, opening.bounds.disk_reserve_bytes, space));
-            let log = LogStore::open(
-                &opening.data_dir,
-                &opening.bounds,
-                opening.vault.clone(),
-                Arc::clone(&disk),
-                is_new,
-            )?;
+            let log =
+                LogStore::open(&opening.data_dir, &opening.bounds, opening.vault.clone(), Arc::clone(&disk), is_new)?;
             let state = StateMachine::open(
                 &opening.data_dir,
                 opening.limits.clone(),

@@ -5,6 +5,7 @@
 mod authority;
 mod damage;
 mod disk;
+mod encryption;
 mod failover;
 mod group;
 mod membership;
