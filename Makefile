@@ -9,10 +9,13 @@ BENCH  := $(CARGO_TARGET_DIR)/debug/barque-bench
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # libclang: bindings of RocksDB. busybox-static: the image that tests run.
-PACKAGES := build-essential cmake libclang-dev busybox-static
+# pip: the clients of others.
+PACKAGES := build-essential cmake libclang-dev busybox-static python3-pip
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dev test check fix bench jepsen clean
+export BARQUE_CLIENTS ?= $(HOME)/.cache/barque/clients
+
+.PHONY: help deps build clients dev test check fix bench jepsen clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +33,10 @@ build: deps ## Build the binaries
 dev: build ## Start a cluster on this machine (options: make dev ARGS="--masters 5")
 	exec $(BARQUE) dev $(ARGS)
 
-test: build ## Run every test
+clients: deps ## Fetch the clients that tests use: the newest kubectl, Helm, the Python client
+	@python3 tests/tools/clients.py $(BARQUE_CLIENTS) || echo "not fetched: tests with these clients are skipped"
+
+test: build clients ## Run every test
 	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 	BARQUE_BIN=$(BARQUE) cargo nextest run --locked --workspace $(ARGS)
 	cargo test --locked --workspace --doc -q

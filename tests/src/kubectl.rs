@@ -1,5 +1,6 @@
 //! The stock `kubectl` against a test cluster.
 
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ impl Output {
 /// A configured `kubectl`.
 #[derive(Clone)]
 pub struct Kubectl {
+    program: PathBuf,
     environment: Vec<(String, String)>,
     context: Option<String>,
     namespace: Option<String>,
@@ -67,13 +69,20 @@ impl Kubectl {
     pub fn new(cluster: &Cluster) -> Self {
         let home = cluster.scratch().join("home");
         std::fs::create_dir_all(&home).expect("a home directory for kubectl");
-        let text = |path: &std::path::Path| path.display().to_string();
+        let text = |path: &Path| path.display().to_string();
         let environment = vec![
             ("KUBECONFIG".to_owned(), text(&cluster.kubeconfig())),
             ("HOME".to_owned(), text(&home)),
             ("KUBECACHEDIR".to_owned(), text(&home.join("cache"))),
         ];
-        Self { environment, context: None, namespace: None }
+        Self { program: PathBuf::from("kubectl"), environment, context: None, namespace: None }
+    }
+
+    /// Another binary than the one on the path.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
     }
 
     /// In another context of the kubeconfig.
@@ -98,7 +107,7 @@ impl Kubectl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(&self.program);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(context) = &self.context {
             command.args(["--context", context]);
