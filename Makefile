@@ -9,8 +9,7 @@ BENCH  := $(CARGO_TARGET_DIR)/debug/barque-bench
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # libclang: bindings of RocksDB. busybox-static: the image that tests run.
-# pip: the clients of others.
-PACKAGES := build-essential cmake libclang-dev busybox-static python3-pip
+PACKAGES := build-essential cmake libclang-dev busybox-static
 
 .DEFAULT_GOAL := help
 export BARQUE_CLIENTS ?= $(HOME)/.cache/barque/clients
@@ -34,6 +33,7 @@ dev: build ## Start a cluster on this machine (options: make dev ARGS="--masters
 	exec $(BARQUE) dev $(ARGS)
 
 clients: deps ## Fetch the clients that tests use: the newest kubectl, Helm, the Python client
+	@python3 -m pip --version >/dev/null 2>&1 || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-pip
 	@python3 tests/tools/clients.py $(BARQUE_CLIENTS) || echo "not fetched: tests with these clients are skipped"
 
 test: build clients ## Run every test
