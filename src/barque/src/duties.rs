@@ -30,6 +30,7 @@ pub const NAMES: &[&str] = &[
     "ttl-after-events",
     "endpointslice",
     "service-cidr-controller",
+    "flowschema",
     "customresourcedefinition",
     "apiserver-endpoints",
     "resourcequota",

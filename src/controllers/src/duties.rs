@@ -15,6 +15,7 @@ use crate::deployment::DeploymentController;
 use crate::disruption::DisruptionController;
 use crate::endpointslice::EndpointSliceController;
 use crate::event_ttl::EventTtlController;
+use crate::flow_schemas::FlowSchemaController;
 use crate::garbage::{Dependents, GarbageCollector};
 use crate::indexes::Indexes;
 use crate::namespace::NamespaceController;
@@ -160,6 +161,7 @@ pub fn duties(options: Options) -> Vec<Arc<dyn Duty>> {
     }
     add("service-cidr-controller", Box::new(|| vec![Arc::new(ServiceCidrController)]));
     add("endpointslice", Box::new(|| vec![Arc::new(EndpointSliceController)]));
+    add("flowschema", Box::new(|| vec![Arc::new(FlowSchemaController)]));
     add("customresourcedefinition", Box::new(|| vec![Arc::new(DefinitionController)]));
     {
         let live = options.live_masters;
@@ -268,6 +270,7 @@ mod tests {
                 "nodelifecycle",
                 "ttl-after-events",
                 "endpointslice",
+                "flowschema",
                 "customresourcedefinition",
                 "apiserver-endpoints",
                 "resourcequota",

@@ -17,6 +17,7 @@ mod disruption;
 mod duties;
 mod endpointslice;
 mod event_ttl;
+mod flow_schemas;
 mod garbage;
 mod indexes;
 mod labels;

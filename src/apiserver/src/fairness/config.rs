@@ -361,10 +361,3 @@ impl DivCeil for i64 {
         (self + by - 1) / by
     }
 }
-
-/// Whether a FlowSchema names a priority level that does not exist.
-#[must_use]
-pub fn is_dangling(schema: &Object, snapshot: &Snapshot) -> bool {
-    let level = schema.text(&["spec", "priorityLevelConfiguration", "name"]);
-    !matches!(level, EXEMPT | CATCH_ALL) && snapshot.find(PRIORITY_LEVELS, "", level).is_none()
-}

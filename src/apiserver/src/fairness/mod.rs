@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::auth::{Attributes, User};
 use crate::http::Counted;
 use config::Config;
-pub use config::{FLOW_SCHEMAS, PRIORITY_LEVELS, is_dangling};
+pub use config::{FLOW_SCHEMAS, PRIORITY_LEVELS};
 use seats::{Arrival, Seats, Ticket};
 
 /// Objects that a list reads for one seat.
