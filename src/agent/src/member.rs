@@ -151,26 +151,38 @@ impl Member {
         } else {
             self.unsaved.notify_one();
         }
+        let mut lifted = false;
         if complete {
             inner.want_complete = false;
+            // Only now is it known which Pods still belong here.
+            lifted = std::mem::take(&mut inner.fenced);
         }
-        self.run(inner, complete);
+        let changed = self.run(inner, complete);
+        if lifted {
+            self.follow_fence(inner);
+        }
+        let compare = |desired: &Desired| {
+            let shown = serde_json::to_value(&desired.pod.status).unwrap_or_default();
+            self.outbox.compare(desired.uid(), &shown);
+        };
         if complete {
-            for desired in inner.views.pods() {
-                let shown = serde_json::to_value(&desired.pod.status).unwrap_or_default();
-                self.outbox.compare(desired.uid(), &shown);
-            }
+            inner.views.pods().for_each(|desired| compare(desired));
+        } else {
+            // Somebody else may have written the status.
+            changed.iter().filter_map(|uid| inner.views.pod(uid)).for_each(|desired| compare(desired));
         }
         Ok(())
     }
 
-    /// Hands changes to the runtime.
-    fn run(&self, inner: &mut Inner, complete: bool) {
+    /// Hands changes to the runtime; gives the Pods that are new or different.
+    fn run(&self, inner: &mut Inner, complete: bool) -> Vec<String> {
+        let mut changed = Vec::new();
         let (mut changes, unreadable) = inner.views.refresh(&inner.assignments);
         for change in &mut changes {
             match change {
                 PodChange::Upsert(desired) => {
                     self.outbox.expect(desired.uid());
+                    changed.push(desired.uid().to_owned());
                     if inner.fenced && must_be_unique(desired) {
                         *change = PodChange::Upsert(fence(desired));
                     }
@@ -201,21 +213,30 @@ impl Member {
                 });
             }
         }
+        // Also those that cannot be read: they run on until the leader says otherwise.
         let assigned: Option<BTreeSet<String>> =
-            complete.then(|| inner.views.pods().map(|desired| desired.uid().to_owned()).collect());
+            complete.then(|| assigned_uids(&inner.assignments).map(ToOwned::to_owned).collect());
         if !changes.is_empty() || assigned.is_some() {
             Arc::clone(&self.runtime).update(&self.name, Update { changes, assigned });
         }
+        changed
     }
 
-    /// The node was cut off for too long, or is no longer.
-    pub fn fence(&self, fenced: bool) {
+    /// The node was cut off for too long: Pods that must be unique stay stopped
+    /// until a leader has said anew what runs here.
+    pub fn fence(&self) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        if inner.fenced == fenced {
+        if inner.fenced {
             return;
         }
-        inner.fenced = fenced;
+        inner.fenced = true;
+        inner.want_complete = true;
+        self.follow_fence(inner);
+    }
+
+    fn follow_fence(&self, inner: &Inner) {
+        let fenced = inner.fenced;
         let unique = inner.views.pods().filter(|desired| must_be_unique(desired));
         let changes: Vec<_> = unique
             .map(|desired| PodChange::Upsert(if fenced { fence(desired) } else { Arc::clone(desired) }))
@@ -283,6 +304,10 @@ impl Member {
             }
         }
     }
+}
+
+fn assigned_uids(assignments: &Assignments) -> impl Iterator<Item = &str> {
+    assignments.objects.iter().filter(|(key, _)| key.resource == "pods").map(|(_, held)| held.uid.as_str())
 }
 
 /// Pods of a StatefulSet have an identity that must not exist twice.

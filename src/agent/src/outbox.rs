@@ -2,10 +2,15 @@
 //! bounded number of events. Nothing leaves before a receipt confirms it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+use barque_api::k8s_openapi::api::core::v1::PodStatus;
 use barque_proto::v1::{AgentEvent, PodStatusUpdate, StatusBatch, StatusReceipt};
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
+
+use crate::pods::status::OWN_CONDITIONS;
 
 /// Statuses in one batch.
 const MAX_BATCH_PODS: usize = 200;
@@ -15,6 +20,11 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 const MAX_BATCH_EVENTS: usize = 100;
 /// Events kept while there is no leader; the oldest go first.
 const MAX_EVENTS: usize = 500;
+/// Fields of a Pod's status that the masters set, or keep as they were first.
+const MASTER_FIELDS: [&str; 5] =
+    ["qosClass", "nominatedNodeName", "resourceClaimStatuses", "nodeAllocatableResourceClaimStatuses", "startTime"];
+/// Fields that are final once a Pod has ended.
+const FINAL_FIELDS: [&str; 3] = ["phase", "reason", "message"];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,6 +43,11 @@ struct Inner {
     gone: BTreeSet<String>,
     /// Statuses refused for a reason that may pass; sent again on `retry`.
     deferred: BTreeSet<String>,
+    /// Pods forgotten while a last status was still to be sent.
+    forgotten: BTreeSet<String>,
+    /// What was last sent again, against which shown status. The same is not
+    /// tried twice unless it had an effect in between.
+    repeated: HashMap<String, u64>,
     events: VecDeque<AgentEvent>,
     in_flight: Option<InFlight>,
     sequence: u64,
@@ -65,6 +80,7 @@ impl Outbox {
         inner.replaced += 1;
         let version = inner.replaced;
         inner.deferred.remove(&uid);
+        inner.forgotten.remove(&uid);
         inner.pods.insert(uid, (version, update));
         drop(inner);
         self.changed.notify_one();
@@ -86,7 +102,9 @@ impl Outbox {
 
     /// A Pod is assigned (again): reports about it are wanted.
     pub fn expect(&self, uid: &str) {
-        self.inner.lock().gone.remove(uid);
+        let mut inner = self.inner.lock();
+        inner.gone.remove(uid);
+        inner.forgotten.remove(uid);
     }
 
     /// Forgets a Pod that has left no trace; a status still to be sent is sent.
@@ -94,25 +112,42 @@ impl Outbox {
         let mut inner = self.inner.lock();
         inner.confirmed.remove(uid);
         inner.gone.remove(uid);
+        inner.repeated.remove(uid);
+        if inner.pods.contains_key(uid) {
+            inner.forgotten.insert(uid.to_owned());
+        }
     }
 
     /// Sends again what the leader does not show. `shown` is the status in the
-    /// object that the leader assigned.
-    pub fn compare(&self, uid: &str, shown: &serde_json::Value) {
+    /// object that the leader assigned. What others decide stays as shown.
+    pub fn compare(&self, uid: &str, shown: &Value) {
         let mut inner = self.inner.lock();
-        let differs = inner.confirmed.get(uid).is_some_and(|update| {
-            serde_json::from_slice::<serde_json::Value>(&update.status).ok().as_ref() != Some(shown)
-        });
-        if differs
-            && !inner.pods.contains_key(uid)
-            && let Some(update) = inner.confirmed.remove(uid)
-        {
-            inner.replaced += 1;
-            let version = inner.replaced;
-            inner.pods.insert(uid.to_owned(), (version, update));
-            drop(inner);
-            self.changed.notify_one();
+        if inner.pods.contains_key(uid) {
+            return;
         }
+        let Some(update) = inner.confirmed.get(uid) else { return };
+        let Ok(reported) = serde_json::from_slice::<Value>(&update.status) else { return };
+        let (own, own_shown) = (own_part(&reported, shown), own_part(shown, shown));
+        if own == own_shown {
+            inner.repeated.remove(uid);
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        (Value::Object(own).to_string(), Value::Object(own_shown).to_string()).hash(&mut hasher);
+        let attempt = hasher.finish();
+        if inner.repeated.insert(uid.to_owned(), attempt) == Some(attempt) {
+            return;
+        }
+        // Through the type, for the same bytes that the Pod's worker would report.
+        let merged = serde_json::from_value::<PodStatus>(with_foreign_conditions(reported, shown));
+        let Ok(status) = merged.and_then(|status| serde_json::to_vec(&status)) else { return };
+        let Some(mut update) = inner.confirmed.remove(uid) else { return };
+        update.status = status.into();
+        inner.replaced += 1;
+        let version = inner.replaced;
+        inner.pods.insert(uid.to_owned(), (version, update));
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// Waits until there may be something to send.
@@ -164,7 +199,10 @@ impl Outbox {
                 Some(refusal) if refusal.gone => {
                     inner.pods.remove(&uid);
                     inner.confirmed.remove(&uid);
-                    inner.gone.insert(uid.clone());
+                    inner.repeated.remove(&uid);
+                    if !inner.forgotten.remove(&uid) {
+                        inner.gone.insert(uid.clone());
+                    }
                     gone.push(uid);
                 }
                 Some(refusal) => {
@@ -174,6 +212,7 @@ impl Outbox {
                 None => {
                     if inner.pods.get(&uid).is_some_and(|(newest, _)| *newest == version)
                         && let Some((_, update)) = inner.pods.remove(&uid)
+                        && !inner.forgotten.remove(&uid)
                     {
                         inner.confirmed.insert(uid, update);
                     }
@@ -193,6 +232,7 @@ impl Outbox {
         let mut inner = self.inner.lock();
         inner.in_flight = None;
         inner.deferred.clear();
+        inner.repeated.clear();
         drop(inner);
         self.changed.notify_one();
     }
@@ -211,6 +251,49 @@ impl Outbox {
     pub fn in_flight(&self) -> bool {
         self.inner.lock().in_flight.is_some()
     }
+}
+
+fn is_own(condition: &Value) -> bool {
+    condition.get("type").and_then(Value::as_str).is_some_and(|kind| OWN_CONDITIONS.contains(&kind))
+}
+
+/// What the node decides in a status, given what the leader shows.
+fn own_part(status: &Value, shown: &Value) -> Map<String, Value> {
+    let mut own = status.as_object().cloned().unwrap_or_default();
+    let ended = matches!(shown.get("phase").and_then(Value::as_str), Some("Succeeded" | "Failed"));
+    own.retain(|field, value| {
+        let foreign = MASTER_FIELDS.contains(&field.as_str()) || ended && FINAL_FIELDS.contains(&field.as_str());
+        !foreign && !value.is_null()
+    });
+    if let Some(Value::Array(conditions)) = own.get_mut("conditions") {
+        conditions.retain(is_own);
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            // The leader keeps the times it has.
+            condition.retain(|field, value| {
+                !matches!(field.as_str(), "lastTransitionTime" | "lastProbeTime") && !value.is_null()
+            });
+        }
+        conditions.sort_by_cached_key(ToString::to_string);
+    }
+    if own.get("conditions").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        own.remove("conditions");
+    }
+    own
+}
+
+/// A report with the conditions of others as they are shown now: sent again, it
+/// must not undo what they wrote since.
+fn with_foreign_conditions(mut reported: Value, shown: &Value) -> Value {
+    let of = |status: &Value| status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut conditions = of(&reported);
+    conditions.retain(is_own);
+    conditions.extend(of(shown).into_iter().filter(|condition| !is_own(condition)));
+    if let Some(status) = reported.as_object_mut()
+        && (!conditions.is_empty() || status.contains_key("conditions"))
+    {
+        status.insert("conditions".to_owned(), Value::Array(conditions));
+    }
+    reported
 }
 
 #[cfg(test)]
@@ -307,5 +390,74 @@ mod tests {
         assert!(outbox.next_batch().is_none());
         outbox.compare("a", &serde_json::json!({"phase": "Pending"}));
         assert_eq!(outbox.next_batch().expect("something").pods.len(), 1);
+    }
+
+    fn confirmed(outbox: &Outbox, status: &'static str) {
+        outbox.report(update("a", status));
+        let batch = outbox.next_batch().expect("something");
+        outbox.receipt(&receipt(batch.sequence, vec![]));
+    }
+
+    #[test]
+    fn what_others_decide_is_no_difference() {
+        let outbox = Outbox::default();
+        confirmed(
+            &outbox,
+            r#"{"phase":"Running","startTime":"t0","conditions":[
+                {"type":"Ready","status":"True","lastTransitionTime":"t0"},
+                {"type":"PodScheduled","status":"True"},{"type":"example.com/gate","status":"False"}]}"#,
+        );
+        outbox.compare(
+            "a",
+            &serde_json::json!({"phase": "Running", "startTime": "t1", "qosClass": "Burstable", "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "t0"},
+                {"type": "example.com/gate", "status": "True"},
+                {"type": "Ready", "status": "True", "lastTransitionTime": "t1"}]}),
+        );
+        assert!(outbox.next_batch().is_none());
+    }
+
+    #[test]
+    fn an_overwritten_status_is_repaired_without_a_loop_and_keeps_what_others_wrote() {
+        let outbox = Outbox::default();
+        confirmed(
+            &outbox,
+            r#"{"conditions":[{"type":"Ready","status":"True"},{"type":"example.com/gate","status":"False"}]}"#,
+        );
+        let shown = |ready: &str| {
+            serde_json::json!({"conditions": [
+                {"type": "Ready", "status": ready}, {"type": "example.com/gate", "status": "True"}]})
+        };
+        for _ in 0..2 {
+            outbox.compare("a", &shown("False"));
+            let batch = outbox.next_batch().expect("repaired");
+            let sent: Value = serde_json::from_slice(&batch.pods[0].status).expect("JSON");
+            assert_eq!(sent, shown("True"));
+            outbox.receipt(&receipt(batch.sequence, vec![]));
+            outbox.compare("a", &shown("True"));
+        }
+        outbox.compare("a", &shown("False"));
+        let batch = outbox.next_batch().expect("repaired");
+        outbox.receipt(&receipt(batch.sequence, vec![]));
+        outbox.compare("a", &shown("False"));
+        assert!(outbox.next_batch().is_none(), "what had no effect is not tried again");
+        outbox.reset();
+        outbox.compare("a", &shown("False"));
+        assert!(outbox.next_batch().is_some(), "another session, another try");
+    }
+
+    #[test]
+    fn a_forgotten_pod_leaves_nothing_behind() {
+        let outbox = Outbox::default();
+        outbox.report(update("a", "1"));
+        outbox.report(update("b", "1"));
+        let batch = outbox.next_batch().expect("something");
+        outbox.forget("a");
+        outbox.forget("b");
+        let refused = vec![StatusRefusal { uid: "b".into(), gone: true, message: String::new() }];
+        outbox.receipt(&receipt(batch.sequence, refused));
+        let inner = outbox.inner.lock();
+        assert!(inner.confirmed.is_empty() && inner.gone.is_empty() && inner.forgotten.is_empty());
+        assert!(inner.pods.is_empty());
     }
 }

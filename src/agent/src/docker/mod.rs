@@ -12,14 +12,17 @@ mod streams;
 pub mod volumes;
 mod worker;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use barque_proto::v1::{ExecStart, LogsRequest, PortStart};
 use bollard::query_parameters::EventsOptionsBuilder;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +40,8 @@ use crate::tokens::TokenSource;
 
 /// Pause before the engine's events are asked for again.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before a Pod whose worker ended by a defect gets another one.
+const WORKER_PAUSE: Duration = Duration::from_secs(1);
 /// Grace of containers whose Pod is unknown and that do not say.
 const ORPHAN_GRACE_SECONDS: u64 = 30;
 
@@ -139,10 +144,9 @@ impl DockerRuntime {
         let uid = desired.uid().to_owned();
         let wake = Arc::new(Notify::new());
         let (sender, receiver) = watch::channel(desired);
-        let worker = Worker::new(Arc::clone(&self.shared), receiver, Arc::clone(&wake));
-        workers.insert(uid.clone(), Handle { desired: sender, wake });
+        workers.insert(uid.clone(), Handle { desired: sender, wake: Arc::clone(&wake) });
         drop(workers);
-        let (all, shutdown) = (Arc::clone(&self.workers), self.shutdown.clone());
+        let (all, shared, shutdown) = (Arc::clone(&self.workers), Arc::clone(&self.shared), self.shutdown.clone());
         self.tasks.spawn(async move {
             let may_end = |desired: &watch::Receiver<Arc<Desired>>| {
                 // Under the lock, so that no change gets lost in between.
@@ -153,7 +157,9 @@ impl DockerRuntime {
                 }
                 ends
             };
-            tokio::select! { () = worker.run(may_end) => {}, () = shutdown.cancelled() => {} }
+            let work =
+                supervised(&uid, || Worker::new(Arc::clone(&shared), receiver.clone(), Arc::clone(&wake)).run(may_end));
+            tokio::select! { () = work => {}, () = shutdown.cancelled() => {} }
         });
     }
 
@@ -214,6 +220,21 @@ impl DockerRuntime {
     }
 }
 
+/// Carries out the work of a Pod until it ends by itself. A defect that panics
+/// must not leave the Pod without supervision: the work begins anew, with what
+/// is wanted by then.
+async fn supervised<F: Future<Output = ()>>(uid: &str, begin: impl Fn() -> F) {
+    while let Err(panic) = AssertUnwindSafe(async { begin().await }).catch_unwind().await {
+        tracing::error!(pod.uid = uid, panic = panic_text(&*panic), "the Pod's worker panicked, starting another one");
+        tokio::time::sleep(WORKER_PAUSE).await;
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
+}
+
 /// Gives the containers of a Pod their grace, then removes them.
 async fn stop_and_remove(engine: &Engine, uid: &str, grace: Duration) -> Result<(), bollard::errors::Error> {
     let running = || async {
@@ -226,8 +247,8 @@ async fn stop_and_remove(engine: &Engine, uid: &str, grace: Duration) -> Result<
         let signal = engine.stop_signal(&id).await;
         engine.kill(&id, &signal).await?;
     }
-    let deadline = tokio::time::Instant::now() + grace;
-    while tokio::time::Instant::now() < deadline && !running().await?.is_empty() {
+    let since = tokio::time::Instant::now();
+    while since.elapsed() < grace && !running().await?.is_empty() {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     engine.clean_up(uid).await
@@ -289,4 +310,24 @@ pub async fn remove_cluster(socket: &str, cluster_id: &str) -> Result<(), crate:
         removed.map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_does_not_end_the_supervision_of_a_pod() {
+        let begun = AtomicU32::new(0);
+        let since = tokio::time::Instant::now();
+        supervised("u", || async {
+            tokio::task::yield_now().await;
+            assert!(begun.fetch_add(1, Ordering::Relaxed) >= 1, "a defect");
+        })
+        .await;
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        assert!(since.elapsed() >= WORKER_PAUSE);
+    }
 }

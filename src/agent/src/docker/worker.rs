@@ -219,7 +219,10 @@ impl Worker {
                 continue;
             }
             if !self.probers.contains_key(&record.id) {
-                let Some(prober) = Prober::new(container, started_at) else { continue };
+                let Some(mut prober) = Prober::new(container, started_at) else { continue };
+                if let Some(before) = desired.reported(&record.id) {
+                    prober.resume(before);
+                }
                 self.memory.probes.insert(record.id.clone(), prober.results().clone());
                 self.probers.insert(record.id.clone(), prober);
             }

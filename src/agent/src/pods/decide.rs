@@ -13,7 +13,7 @@ use super::backoff::{CRASH, FORGIVEN_AFTER, go_duration};
 use super::model::*;
 
 /// A SIGKILL that shows no effect is repeated after this many seconds.
-const FORCE_AGAIN_SECONDS: i64 = 10;
+const FORCE_AGAIN_SECONDS: u64 = 10;
 /// Every container gets at least this long between SIGTERM and SIGKILL.
 const MIN_GRACE_SECONDS: i64 = 2;
 /// A failed pull shows its error this long, then that it is backed off.
@@ -137,7 +137,7 @@ pub fn already_terminal(desired: &Desired) -> bool {
 
 fn deadline(desired: &Desired, memory: &Memory, now: Timestamp, decision: &mut Decision) -> Option<Verdict> {
     let seconds = desired.spec().active_deadline_seconds?;
-    let end = memory.start_time? + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let end = later(memory.start_time?, u64::try_from(seconds).unwrap_or(0));
     if now < end {
         decision.wake(end);
         return None;
@@ -239,18 +239,18 @@ fn kill(
     };
     // A later, shorter grace counts from the first signal; a longer one does not.
     let grace = kill.grace_seconds.min(grace_seconds);
-    let end = kill.since + Duration::from_secs(grace.unsigned_abs());
+    let end = later(kill.since, grace.unsigned_abs());
     if now < end {
         decision.wake(end);
     } else if !kill.forced {
         decision.actions.push(Action::ForceKill { id: record.id.clone() });
     } else {
-        let again = end + Duration::from_secs(FORCE_AGAIN_SECONDS.unsigned_abs());
+        let again = later(end, FORCE_AGAIN_SECONDS);
         if now < again {
             decision.wake(again);
         } else {
             decision.actions.push(Action::ForceKill { id: record.id.clone() });
-            decision.wake(now + Duration::from_secs(FORCE_AGAIN_SECONDS.unsigned_abs()));
+            decision.wake(later(now, FORCE_AGAIN_SECONDS));
         }
     }
 }
@@ -413,7 +413,7 @@ fn start(
             if delay == 0 {
                 next.1 = CRASH.initial;
             }
-            let until = exit.finished_at + Duration::from_secs(u64::from(delay));
+            let until = later(exit.finished_at, u64::from(delay));
             if now < until {
                 decision.waiting.insert(name.clone(), crash_loop(desired, name, delay));
                 if !memory.told.contains(&(name.clone(), record.restarts)) {

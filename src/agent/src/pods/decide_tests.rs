@@ -273,3 +273,16 @@ fn a_fenced_pod_is_stopped_but_not_over() {
     stopped.sandbox = Some(sandbox(false));
     assert!(!decide(&pod, &stopped, &ready(), at(9)).stopped);
 }
+
+#[test]
+fn any_number_of_seconds_may_be_asked_for() {
+    let mut pod = desired(json!({"activeDeadlineSeconds": i64::MAX, "terminationGracePeriodSeconds": i64::MAX,
+        "containers": [{"name": "a", "image": "i"}]}));
+    let view = seen(vec![record("a", 0, running())]);
+    let mut memory = ready();
+    assert_eq!(decide(&pod, &view, &memory, at(0)).wake_at, Some(Timestamp::MAX));
+    pod.removed = true;
+    memory.kills.insert("a-0".to_owned(), Kill { since: at(0), grace_seconds: i64::MAX, forced: false });
+    let decision = decide(&pod, &view, &memory, at(1));
+    assert_eq!((decision.actions, decision.wake_at), (vec![], Some(Timestamp::MAX)));
+}

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use barque_api::k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvFromSource, EnvVar, Pod, PodSpec, PodStatus, Secret, Volume,
+    ConfigMap, Container, ContainerStatus, EnvFromSource, EnvVar, Pod, PodSpec, PodStatus, Secret, Volume,
 };
 use barque_api::k8s_openapi::jiff::Timestamp;
 
@@ -13,6 +14,12 @@ use super::backoff;
 
 /// Default of `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// `seconds` after `at`, or the end of time if that comes first: users may ask
+/// for any number of seconds.
+pub fn later(at: Timestamp, seconds: u64) -> Timestamp {
+    at.checked_add(Duration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
 
 /// A Pod as assigned, with the objects it refers to. Never changed, only
 /// replaced.
@@ -84,6 +91,14 @@ impl Desired {
     /// A container by its name.
     pub fn container(&self, name: &str) -> Option<(Kind, &Container)> {
         self.containers().find(|(_, c)| c.name == name)
+    }
+
+    /// What the object says about an attempt of a container, by the runtime's id.
+    pub fn reported(&self, id: &str) -> Option<&ContainerStatus> {
+        let status = self.pod.status.as_ref()?;
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+            .find(|status| status.container_id.as_deref().and_then(|text| text.strip_prefix("docker://")) == Some(id))
     }
 
     /// Whether the Pod uses its node's network.

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use barque_api::k8s_openapi::api::core::v1::{Container, Probe};
+use barque_api::k8s_openapi::api::core::v1::{Container, ContainerStatus, Probe};
 use barque_api::k8s_openapi::jiff::Timestamp;
 
-use super::model::{ProbeFailure, ProbeResults};
+use super::model::{ProbeFailure, ProbeResults, later};
 
 /// Which probe of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +79,13 @@ impl Prober {
         Some(Self { started_at, tracks: kinds.map(|kind| (kind, Track::default())), results })
     }
 
+    /// Goes on from what was reported about the same attempt before the agent
+    /// started anew, so that a healthy container stays in service.
+    pub fn resume(&mut self, before: &ContainerStatus) {
+        self.results.started |= before.started == Some(true);
+        self.results.ready |= before.ready;
+    }
+
     /// What is known so far.
     pub fn results(&self) -> &ProbeResults {
         &self.results
@@ -97,7 +104,7 @@ impl Prober {
                 continue;
             }
             let delay = u64::try_from(probe.initial_delay_seconds.unwrap_or(0)).unwrap_or(0);
-            let at = track.next_at.unwrap_or(self.started_at + Duration::from_secs(delay));
+            let at = track.next_at.unwrap_or_else(|| later(self.started_at, delay));
             if now >= at {
                 track.in_flight = true;
                 due.push((*kind, probe.clone()));
@@ -114,7 +121,7 @@ impl Prober {
         let Some((_, track)) = self.tracks.iter_mut().find(|(k, _)| *k == kind) else { return };
         let period = u64::try_from(threshold(probe.period_seconds, 10)).unwrap_or(10);
         track.in_flight = false;
-        track.next_at = Some(now + Duration::from_secs(period));
+        track.next_at = Some(later(now, period));
         if success {
             track.successes = track.successes.saturating_add(1);
             track.failures = 0;
@@ -172,6 +179,20 @@ mod tests {
         prober.due(&container, at(7));
         prober.answer(&container, ProbeKind::Readiness, true, at(7));
         assert!(prober.results().ready);
+    }
+
+    #[test]
+    fn what_was_reported_before_a_restart_holds_until_a_probe_says_otherwise() {
+        let container = container();
+        let mut prober = Prober::new(&container, at(0)).expect("has probes");
+        let before = ContainerStatus { started: Some(true), ready: true, ..ContainerStatus::default() };
+        prober.resume(&before);
+        assert_eq!(prober.results(), &ProbeResults { started: true, ready: true, failed: None });
+        assert_eq!(kinds(&prober.due(&container, at(7)).0), [ProbeKind::Liveness, ProbeKind::Readiness]);
+        for second in 7..10 {
+            prober.answer(&container, ProbeKind::Readiness, false, at(second));
+        }
+        assert!(!prober.results().ready);
     }
 
     #[test]

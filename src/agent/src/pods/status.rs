@@ -15,7 +15,7 @@ use super::qos;
 
 /// Conditions that the node decides; all others belong to someone else and are
 /// kept as they are in the object.
-const OWN_CONDITIONS: [&str; 5] =
+pub(crate) const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizePending"];
 
 /// The status of a Pod at this moment.

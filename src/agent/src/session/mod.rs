@@ -112,7 +112,7 @@ impl Session {
             redirects = 0;
             delay = (delay * 2).min(RETRY_MAX);
             if self.fence_at(cut_off_since).is_some_and(|at| Instant::now() >= at) {
-                self.member.fence(true);
+                self.member.fence();
             }
             tokio::select! {
                 () = sleep(pause) => {}
@@ -220,7 +220,6 @@ impl Session {
         } else {
             tracing::info!(node = self.member.name, master = lease.address, term = welcome.term, "session opened");
         }
-        self.member.fence(false);
         let (period, heard_period) = watch::channel(period_of(welcome.heartbeat_period_ms));
         let beats = heartbeats(Arc::clone(&self.member), say.clone(), heard_period);
         let beats = AbortOnDropHandle::new(tokio::spawn(beats));

@@ -297,8 +297,8 @@ async fn a_node_cut_off_stops_only_what_must_be_unique() {
     let node = start(&certificates, dir.path().into(), &[leader], Some(Duration::from_millis(200)));
     let (talk, _) = conversation(&mut heard).await;
     talk.welcome(1).await;
-    talk.say(complete(1, 1, vec![pod("p1", "ReplicaSet"), pod("p2", "StatefulSet")])).await;
-    node.recorder.until("complete 2").await;
+    talk.say(complete(1, 1, vec![pod("p1", "ReplicaSet"), pod("p2", "StatefulSet"), pod("p3", "StatefulSet")])).await;
+    node.recorder.until("complete 3").await;
     node.recorder.updates.lock().clear();
     drop(talk);
     // The master refuses to talk until the node gives up.
@@ -309,8 +309,26 @@ async fn a_node_cut_off_stops_only_what_must_be_unique() {
         }
     };
     tokio::select! { () = node.recorder.until("fenced p2") => {}, () = silent => {} }
-    assert_eq!(*node.recorder.updates.lock(), ["fenced p2"]);
-    let (talk, _) = conversation(&mut heard).await;
+    let mut updates = std::mem::take(&mut *node.recorder.updates.lock());
+    updates.sort();
+    assert_eq!(updates, ["fenced p2", "fenced p3"]);
+    let (talk, hello) = conversation(&mut heard).await;
+    assert_eq!(hello.assignment_version, 0, "a fenced node asks what still belongs to it");
     talk.welcome(1).await;
-    node.recorder.until("upsert p2").await;
+    // p2 runs elsewhere by now: it must not start here before that is known.
+    talk.say(complete(1, 2, vec![pod("p1", "ReplicaSet"), pod("p3", "StatefulSet")])).await;
+    node.recorder.until("upsert p3").await;
+    assert_eq!(*node.recorder.updates.lock(), ["remove p2", "complete 2", "upsert p3"]);
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_read_still_belongs_to_the_node() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (recorder, outbox) = (Arc::<Recorder>::default(), Arc::<Outbox>::default());
+    let member = member(dir.path(), &recorder, &outbox);
+    let mut broken = pod("p2", "ReplicaSet");
+    broken.json = r#"{"spec": {"containers": 5}}"#.into();
+    let Heard::Assignment(assignment) = complete(1, 1, vec![pod("p1", "ReplicaSet"), broken]) else { unreachable!() };
+    member.assign(assignment).expect("taken");
+    assert_eq!(*recorder.updates.lock(), ["upsert p1", "complete 2"]);
 }
