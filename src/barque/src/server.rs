@@ -59,9 +59,6 @@ pub enum ServerError {
     /// Keys or tokens cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The token file cannot be used.
-    #[error("token file")]
-    Tokens(#[from] barque_apiserver::auth::TokenFileError),
     /// The encryption keys cannot be used.
     #[error("encryption keys in {}", path.display())]
     Keys {
@@ -334,13 +331,6 @@ fn audit(config: &ServerConfig, registry: &SharedRegistry) -> Result<Option<Audi
     let name = "apiserver_audit_error";
     registry.lock().register(name, "Audit entries that could not be written", sink.failures().clone());
     Ok(Some(Audit::new(policy, Arc::new(sink))))
-}
-
-fn tokens(config: &ServerConfig) -> Result<TokenFile, ServerError> {
-    match &config.auth.token_file {
-        Some(path) => Ok(TokenFile::parse(&files::read_text(path)?)?),
-        None => Ok(TokenFile::default()),
-    }
 }
 
 /// Takes changes of the token file; a broken one changes nothing.

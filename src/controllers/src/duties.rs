@@ -269,6 +269,7 @@ mod tests {
                 "disruption",
                 "nodelifecycle",
                 "ttl-after-events",
+                "service-cidr-controller",
                 "endpointslice",
                 "flowschema",
                 "customresourcedefinition",
