@@ -611,6 +611,7 @@ impl Overlay {
     /// When it cannot be read or has another shape.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let mut overlay: Self = parse(path)?;
+        let mut named: Vec<&mut PathBuf> = Vec::new();
         if let Some(auth) = overlay.auth.as_mut() {
             let accounts = &mut auth.service_accounts;
             let named = auth
@@ -631,6 +632,13 @@ impl Overlay {
             overlay.audit.as_mut().map(|audit| &mut audit.policy_file),
         ];
         for file in files.into_iter().flatten() {
+            named.extend(
+                auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys),
+            );
+        }
+        named.extend(overlay.storage.as_mut().and_then(|storage| storage.encryption_keys.as_mut()));
+        named.extend(overlay.audit.as_mut().map(|audit| &mut audit.policy_file));
+        for file in named {
             let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
             *file = std::path::absolute(&base).unwrap_or(base);
         }
