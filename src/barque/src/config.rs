@@ -614,26 +614,14 @@ impl Overlay {
         let mut named: Vec<&mut PathBuf> = Vec::new();
         if let Some(auth) = overlay.auth.as_mut() {
             let accounts = &mut auth.service_accounts;
-            let named = auth
-                .token_file
-                .iter_mut()
-                .chain(&mut accounts.signing_key)
-                .chain(&mut accounts.verification_keys)
-                .chain(auth.oidc.iter_mut().flat_map(|oidc| &mut oidc.ca_file))
-                .chain(auth.token_webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig))
-                .chain(auth.authorization.webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig));
-            for file in named {
-                let base = path.parent().unwrap_or(Path::new(".")).join(&*file);
-                *file = std::path::absolute(&base).unwrap_or(base);
-            }
-        let files = [
-            overlay.auth.as_mut().and_then(|auth| auth.token_file.as_mut()),
-            overlay.storage.as_mut().and_then(|storage| storage.encryption_keys.as_mut()),
-            overlay.audit.as_mut().map(|audit| &mut audit.policy_file),
-        ];
-        for file in files.into_iter().flatten() {
             named.extend(
-                auth.token_file.iter_mut().chain(&mut accounts.signing_key).chain(&mut accounts.verification_keys),
+                auth.token_file
+                    .iter_mut()
+                    .chain(&mut accounts.signing_key)
+                    .chain(&mut accounts.verification_keys)
+                    .chain(auth.oidc.iter_mut().flat_map(|oidc| &mut oidc.ca_file))
+                    .chain(auth.token_webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig))
+                    .chain(auth.authorization.webhook.iter_mut().map(|webhook| &mut webhook.kubeconfig)),
             );
         }
         named.extend(overlay.storage.as_mut().and_then(|storage| storage.encryption_keys.as_mut()));
