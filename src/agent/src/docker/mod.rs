@@ -15,10 +15,6 @@ mod worker;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-<<<<<<< HEAD
-use std::sync::Arc;
-=======
->>>>>>> c3676a8 (Merge: imports, overlays)
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
