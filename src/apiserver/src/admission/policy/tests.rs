@@ -52,7 +52,9 @@ async fn validating(cluster: &Cluster, name: &str, spec: Value, bound: Value) {
 async fn mutating(cluster: &Cluster, name: &str, spec: Value) {
     let mut of = json!({"reinvocationPolicy": "Never"});
     of.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
-    let object = policy("MutatingAdmissionPolicy", name, of);
+    let mut object = policy("MutatingAdmissionPolicy", name, of);
+    // There is nothing to change in what is deleted.
+    object["spec"]["matchConstraints"]["resourceRules"][0]["operations"] = json!(["CREATE", "UPDATE"]);
     cluster.create(MUTATING, object).await.unwrap_or_else(|error| panic!("{}", error.message));
     let object = binding("MutatingAdmissionPolicyBinding", name, json!({}));
     cluster.create(MUTATING_BINDINGS, object).await.unwrap_or_else(|error| panic!("{}", error.message));
