@@ -212,7 +212,7 @@ def custom(namespace):
     made = crates.create(body=body, namespace=namespace)
     assert made.spec.weight == 3 and made.spec.label == "none" and made.spec.dropped is None, made
     bad = dict(body, metadata={"name": "d"}, spec={"weight": 0})
-    assert "spec.weight" in refused(422, lambda: crates.create(body=bad, namespace=namespace)).body.decode()
+    assert "spec.weight" in refused(422, lambda: crates.create(body=bad, namespace=namespace)).body
     crates.patch(
         name="c",
         namespace=namespace,

@@ -92,7 +92,7 @@ async fn helm(cluster: &Cluster) {
     let history: Value = serde_json::from_str(&run("history bay -o json").await).unwrap();
     assert_eq!(history.as_array().unwrap().len(), 3, "{history}");
     run("uninstall bay --wait --timeout 3m").await;
-    let left = kubectl.ok("get deploy,svc,ingress,hpa,pdb,pvc,cronjob,netpol,role,rolebinding -o name").await;
+    let left = kubectl.ok("get deploy,svc,ingress,hpa,pdb,cronjob,netpol,role,rolebinding -o name").await;
     assert_eq!(left, "");
 }
 
