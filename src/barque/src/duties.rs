@@ -18,6 +18,7 @@ pub const NAMES: &[&str] = &[
     "scheduler",
     "deployment",
     "replicaset",
+    "validatingadmissionpolicy-status",
     "garbagecollector",
     "namespace",
     "serviceaccount",

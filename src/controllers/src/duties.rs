@@ -260,6 +260,7 @@ mod tests {
             [
                 "deployment",
                 "replicaset",
+                "validatingadmissionpolicy-status",
                 "garbagecollector",
                 "namespace",
                 "serviceaccount",

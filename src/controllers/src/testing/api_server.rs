@@ -1,11 +1,11 @@
 //! The API server, as far as controllers notice: applies writes to a store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use barque_api::world::{World, format_time};
-use barque_api::{Object, Reason, StatusError};
+use barque_api::{Object, Reason, Registry, StatusError};
 use barque_runtime::client::STALE_TERM;
 use barque_runtime::{Client, DeleteOptions, EventSource, Propagation, Record, Snapshot, Term, Write, WriteKind};
 use barque_store::{Draft, Key, MemoryStore, Op, Precondition, RequestId, Store, Txn, TxnOutcome};
@@ -207,28 +207,12 @@ impl TestClient {
     }
 }
 
-fn type_of(resource: &str) -> (&'static str, &'static str) {
-    match resource {
-        "pods" => ("v1", "Pod"),
-        "nodes" => ("v1", "Node"),
-        "namespaces" => ("v1", "Namespace"),
-        "configmaps" => ("v1", "ConfigMap"),
-        "secrets" => ("v1", "Secret"),
-        "services" => ("v1", "Service"),
-        "serviceaccounts" => ("v1", "ServiceAccount"),
-        "events" => ("v1", "Event"),
-        "replicasets.apps" => ("apps/v1", "ReplicaSet"),
-        "deployments.apps" => ("apps/v1", "Deployment"),
-        "poddisruptionbudgets.policy" => ("policy/v1", "PodDisruptionBudget"),
-        "endpoints" => ("v1", "Endpoints"),
-        "leases.coordination.k8s.io" => ("coordination.k8s.io/v1", "Lease"),
-        "resourcequotas" => ("v1", "ResourceQuota"),
-        "persistentvolumeclaims" => ("v1", "PersistentVolumeClaim"),
-        "persistentvolumes" => ("v1", "PersistentVolume"),
-        "endpointslices.discovery.k8s.io" => ("discovery.k8s.io/v1", "EndpointSlice"),
-        barque_api::crd::STORAGE => ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
-        other => panic!("tests do not know {other}"),
-    }
+/// `apiVersion` and kind of a stored resource.
+fn type_of(resource: &str) -> (String, String) {
+    static KINDS: OnceLock<Registry> = OnceLock::new();
+    let kinds = KINDS.get_or_init(barque_api::kinds::builtin);
+    let row = kinds.by_storage(resource).unwrap_or_else(|| panic!("tests do not know {resource}"));
+    (row.api_version(), row.kind.to_string())
 }
 
 /// Whether nothing holds an object back that is being deleted.

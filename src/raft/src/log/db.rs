@@ -98,7 +98,7 @@ pub(crate) fn open(
     let tail = if exists { Tail::open(&paths.tail)? } else { Tail::create(&paths.tail)? };
     let db = open_database(&paths.database, write_buffer_bytes, !exists)?;
     let contents = check(&db, &paths.database, vault)?;
-    check_tail(&db, &paths.database, &contents, tail.mark())?;
+    check_tail(&db, &paths.database, &contents, tail.mark(), vault)?;
     renew(&db, &paths.database, vault)?;
     Ok((db, tail, contents))
 }
@@ -175,7 +175,7 @@ fn check(db: &DB, path: &Path, vault: &Vault) -> Result<Contents, OpenError> {
     Ok(contents)
 }
 
-fn check_tail(db: &DB, path: &Path, contents: &Contents, mark: TailMark) -> Result<(), OpenError> {
+fn check_tail(db: &DB, path: &Path, contents: &Contents, mark: TailMark, vault: &Vault) -> Result<(), OpenError> {
     let next = contents.last.as_ref().map_or(0, |last| last.index + 1);
     if next < mark.next_index {
         let lost = format!("entries from {next} to {} were synced and are gone", mark.next_index - 1);
@@ -185,7 +185,7 @@ fn check_tail(db: &DB, path: &Path, contents: &Contents, mark: TailMark) -> Resu
         let key = entry_key(mark.next_index - 1);
         let stored = db.get(key).map_err(|error| OpenError::database(path, error))?;
         let stored = stored.ok_or_else(|| OpenError::damaged(path, "the last synced entry is gone"))?;
-        let entry: Entry = value(path, &key, &stored)?;
+        let entry: Entry = vault.open(&key, &stored).map_err(|source| OpenError::value(path, named(&key), source))?;
         if term_of(&entry.log_id()) < mark.last_term {
             return Err(OpenError::damaged(path, "the last synced entry was replaced by an older one"));
         }
