@@ -1,3 +1,5 @@
+//! Jobs and CronJobs: rules by table.
+
 use serde_json::json;
 
 use super::*;
