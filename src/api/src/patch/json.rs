@@ -51,6 +51,9 @@ pub(super) fn apply(target: &Object, patch: &Value) -> Result<Value, StatusError
                 ));
             }
         }
+        if is_absence_test(&document, operation) {
+            continue;
+        }
         json_patch::patch_unsafe(&mut document, std::slice::from_ref(operation)).map_err(|error| {
             unprocessable(format!("operation {index} at {:?}: {}", error.path.as_str(), error.kind))
         })?;
@@ -59,6 +62,16 @@ pub(super) fn apply(target: &Object, patch: &Value) -> Result<Value, StatusError
         return Err(unprocessable(format!("the patched document is nested more than {MAX_DEPTH} levels deep")));
     }
     Ok(document)
+}
+
+/// Whether an operation tests that a member is null of an object that does not
+/// have it. That holds, as with upstream's library; clients test so before
+/// they add a first finalizer.
+fn is_absence_test(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| document.pointer(parent));
+    test.value.is_null() && document.pointer(path).is_none() && parent.is_some_and(Value::is_object)
 }
 
 fn depth(value: &Value) -> usize {

@@ -45,6 +45,14 @@ fn json_patch_operations_and_errors() {
         run(PatchType::Json, target.clone(), patch).expect("applies"),
         json!({"metadata": {"labels": {"a/b": "2"}}, "list": [3], "copy": [1, 2, 3], "first": 1})
     );
+    let absent = json!([{"op": "test", "path": "/metadata/finalizers", "value": null},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["f"]}]);
+    let patched = run(PatchType::Json, target.clone(), absent).unwrap();
+    assert_eq!(patched["metadata"]["finalizers"], json!(["f"]));
+    for (path, value) in [("/metadata/labels", json!(null)), ("/none/finalizers", json!(null)), ("/none", json!(1))] {
+        let failing = json!([{"op": "test", "path": path, "value": value}]);
+        assert!(run(PatchType::Json, target.clone(), failing).is_err(), "{path}");
+    }
     let error = run(PatchType::Json, target.clone(), json!([{"op": "remove", "path": "/none"}])).unwrap_err();
     assert_eq!(error.code(), 422);
     assert_eq!(error.message, "the server rejected our request due to an error in our request");

@@ -101,10 +101,14 @@ impl PeerService {
         // as soon as Raft has seen the heartbeat and follows its sender.
         // Requests are handled in order: when the second is done, so is the
         // first. Rejections are never delayed and win.
+        // The question outlives us: Raft reports it as an error when nobody
+        // listens to its answer any more.
+        let asked = raft.clone();
+        let asked = tokio::spawn(async move { asked.with_raft_state(move |state| *state.vote_ref() == vote).await });
         let seen = async {
-            let follows = raft.with_raft_state(move |state| *state.vote_ref() == vote).await;
+            let follows = asked.await;
             tokio::time::sleep(HEARTBEAT_PATIENCE).await;
-            follows.unwrap_or(false)
+            matches!(follows, Ok(Ok(true)))
         };
         let mut pending = std::pin::pin!(pending);
         let follows = tokio::select! {
