@@ -27,6 +27,14 @@ pub struct OwnerReference {
     pub block_owner_deletion: Option<bool>,
 }
 
+/// The texts in a JSON list; what is no text is passed over, and what is no
+/// list has none.
+#[must_use]
+pub fn texts(list: Option<&Value>) -> Vec<String> {
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
 impl Object {
     /// Takes a JSON value that must be an object.
     ///

@@ -4,7 +4,7 @@
 //! Source: `k8s.io/apiserver/pkg/cel/escaping.go`.
 
 /// Words that CEL keeps for itself, or whose use as field names it forbids.
-const RESERVED: &[&str] = &[
+pub const RESERVED: &[&str] = &[
     "true",
     "false",
     "null",

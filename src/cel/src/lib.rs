@@ -55,7 +55,7 @@ mod value;
 
 pub use env::{Env, Program};
 pub use error::{CompileError, EvalError, EvalErrorKind, Issue};
-pub use escape::{escape, unescape};
+pub use escape::{RESERVED, escape, unescape};
 pub use estimate::{Estimate, SizeHints};
 pub use eval::{Evaluated, Variables};
 pub use library::authz::{Authorizer, Check, Decision};

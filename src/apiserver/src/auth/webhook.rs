@@ -2,6 +2,7 @@
 //! whether somebody may do something (SubjectAccessReview). Answers are
 //! remembered for a while.
 
+use barque_api::object::texts;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -66,11 +67,6 @@ async fn ask(remote: &dyn Remote, review: &Value) -> Result<Value, String> {
     Ok(answer.get_mut("status").map(Value::take).unwrap_or_default())
 }
 
-fn texts(value: &Value, field: &str) -> Vec<String> {
-    let list = value.get(field).and_then(Value::as_array);
-    list.map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()).unwrap_or_default()
-}
-
 /// Asks another server about tokens.
 pub struct WebhookTokens {
     remote: Arc<dyn Remote>,
@@ -98,18 +94,18 @@ impl WebhookTokens {
             let error = text("/error");
             return if error.is_empty() { Ok(None) } else { Err(error) };
         }
-        let told = texts(&status, "audiences");
+        let told = texts(status.get("audiences"));
         let meant_for = common(wanted, if told.is_empty() { &self.audiences } else { &told });
         if meant_for.is_empty() {
             return Ok(None);
         }
         let user = status.get("user").cloned().unwrap_or_default();
-        let mut groups = texts(&user, "groups");
+        let mut groups = texts(user.get("groups"));
         if !groups.iter().any(|group| group == AUTHENTICATED) {
             groups.push(AUTHENTICATED.to_owned());
         }
         let extra = user.get("extra").and_then(Value::as_object).into_iter().flatten();
-        let extra: BTreeMap<_, _> = extra.map(|(key, _)| (key.clone(), texts(&user["extra"], key))).collect();
+        let extra: BTreeMap<_, _> = extra.map(|(key, _)| (key.clone(), texts(user["extra"].get(key)))).collect();
         let user = User { name: text("/user/username"), uid: text("/user/uid"), groups, extra };
         Ok(Some(Bearer { user: Arc::new(user), audiences: meant_for }))
     }

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use barque_api::Object;
+use barque_api::object::texts;
 use barque_store::Snapshot;
 use serde_json::Value;
 
@@ -98,11 +99,6 @@ pub(super) struct Config {
     levels: HashMap<Arc<str>, Level>,
 }
 
-fn texts(value: &Value, field: &str) -> Vec<String> {
-    let list = value.get(field).and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
-}
-
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
@@ -138,15 +134,15 @@ impl Rule {
         }
         rule.resources = list(value, "resourceRules")
             .map(|value| ResourceRule {
-                verbs: texts(value, "verbs"),
-                groups: texts(value, "apiGroups"),
-                resources: texts(value, "resources"),
+                verbs: texts(value.get("verbs")),
+                groups: texts(value.get("apiGroups")),
+                resources: texts(value.get("resources")),
                 cluster_scope: value.get("clusterScope") == Some(&Value::Bool(true)),
-                namespaces: texts(value, "namespaces"),
+                namespaces: texts(value.get("namespaces")),
             })
             .collect();
         rule.paths = list(value, "nonResourceRules")
-            .map(|value| PathRule { verbs: texts(value, "verbs"), paths: texts(value, "nonResourceURLs") })
+            .map(|value| PathRule { verbs: texts(value.get("verbs")), paths: texts(value.get("nonResourceURLs")) })
             .collect();
         rule
     }
@@ -293,7 +289,8 @@ impl Config {
         let levels = claims
             .into_iter()
             .map(|claim| {
-                let nominal = u32::try_from((i64::from(total) * claim.shares).div_ceil_positive(sum)).unwrap_or(total);
+                let nominal = (u64::from(total) * claim.shares.unsigned_abs()).div_ceil(sum.unsigned_abs());
+                let nominal = u32::try_from(nominal).unwrap_or(total);
                 let share = Share {
                     name: Arc::clone(&claim.name),
                     nominal,
@@ -348,16 +345,5 @@ impl Config {
             schema_uid: Arc::clone(&schema.uid),
             hash: hasher.finish(),
         }
-    }
-}
-
-/// Division that rounds up, of numbers that are not negative.
-trait DivCeil {
-    fn div_ceil_positive(self, by: i64) -> i64;
-}
-
-impl DivCeil for i64 {
-    fn div_ceil_positive(self, by: i64) -> i64 {
-        (self + by - 1) / by
     }
 }

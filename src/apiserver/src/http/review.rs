@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
+use barque_api::object::texts;
 use barque_api::{FieldError, Object, StatusError};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -227,11 +228,6 @@ fn selector_errors(field: &str, resource: &Value, errors: &mut Vec<FieldError>) 
             "when requirements are specified, must not be empty",
         ));
     }
-}
-
-fn texts(list: Option<&Value>) -> Vec<String> {
-    let list = list.and_then(Value::as_array);
-    list.map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()).unwrap_or_default()
 }
 
 fn subject(review: &Object) -> User {

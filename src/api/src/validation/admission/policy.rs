@@ -22,31 +22,6 @@ const AUDIT_EXPRESSION_BYTES: usize = 5 * 1024;
 const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
-/// Words that no variable may be called.
-const CEL_RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// Rules for a ValidatingAdmissionPolicy.
 pub(crate) fn validate_validating_policy(policy: &Object) -> Vec<FieldError> {
     let mut report = Report::default();
@@ -130,7 +105,7 @@ fn common(report: &mut Report, spec: &Value, mutating: bool, path: &Path) {
 }
 
 fn is_identifier(name: &str) -> bool {
-    names::c_identifier(name).is_empty() && !CEL_RESERVED.contains(&name)
+    names::c_identifier(name).is_empty() && !barque_cel::RESERVED.contains(&name)
 }
 
 fn param_kind(report: &mut Report, kind: &Value, path: &Path) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use barque_api::Object;
 use barque_api::kinds::expressions::Role;
+use barque_api::object::texts;
 use barque_api::policy::{Declared, compile};
 use barque_api::selector::LabelSelector;
 use barque_cel::{Program, Type};
@@ -49,10 +50,6 @@ pub(super) struct Constraints {
     pub objects: LabelSelector,
 }
 
-fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
 fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value[field].as_array().map_or(&[], Vec::as_slice)
 }
@@ -69,7 +66,7 @@ impl Constraints {
             Some(selector) => LabelSelector::from_json(selector).unwrap_or_else(|_| LabelSelector::nothing()),
         };
         let rules = |field: &str| {
-            list(value, field).iter().map(|rule| (Rule::parse(rule), texts(&rule["resourceNames"]))).collect()
+            list(value, field).iter().map(|rule| (Rule::parse(rule), texts(rule.get("resourceNames")))).collect()
         };
         Self {
             rules: rules("resourceRules"),
@@ -220,7 +217,7 @@ impl Binding {
                 selector: Some(reference["selector"].clone()).filter(|selector| !selector.is_null()),
                 deny_missing: reference["parameterNotFoundAction"] == "Deny",
             }),
-            actions: texts(&spec["validationActions"]),
+            actions: texts(spec.get("validationActions")),
         }
     }
 }

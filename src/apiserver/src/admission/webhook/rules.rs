@@ -3,6 +3,7 @@
 //! Rules: `k8s.io/apiserver/pkg/admission/plugin/webhook/predicates/rules`.
 
 use barque_api::Resource;
+use barque_api::object::texts;
 use serde_json::Value;
 
 use crate::pipeline::Operation;
@@ -45,11 +46,6 @@ pub(in crate::admission) struct Rule {
     scope: Scope,
 }
 
-fn texts(value: &Value, field: &str) -> Vec<String> {
-    let list = value[field].as_array().map_or(&[][..], Vec::as_slice);
-    list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
-}
-
 fn has(list: &[String], name: &str) -> bool {
     list.iter().any(|item| item == "*" || item == name)
 }
@@ -61,10 +57,10 @@ impl Rule {
             None => (text, String::new()),
         };
         Self {
-            operations: texts(value, "operations"),
-            groups: texts(value, "apiGroups"),
-            versions: texts(value, "apiVersions"),
-            resources: texts(value, "resources").into_iter().map(split).collect(),
+            operations: texts(value.get("operations")),
+            groups: texts(value.get("apiGroups")),
+            versions: texts(value.get("apiVersions")),
+            resources: texts(value.get("resources")).into_iter().map(split).collect(),
             scope: match value["scope"].as_str() {
                 Some("Namespaced") => Scope::Namespaced,
                 Some("Cluster") => Scope::Cluster,

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use barque_api::Object;
+use barque_api::object::texts;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Attributes;
@@ -54,11 +55,6 @@ impl<'a> Question<'a> {
     }
 }
 
-fn texts(rule: &Value, field: &str) -> Vec<String> {
-    let list = rule.get(field).and_then(Value::as_array);
-    list.map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()).unwrap_or_default()
-}
-
 fn has(list: &[String], text: &str) -> bool {
     list.iter().any(|item| item == text)
 }
@@ -81,11 +77,11 @@ impl Rule {
     #[must_use]
     pub fn from_value(rule: &Value) -> Self {
         Self::new(
-            texts(rule, "verbs"),
-            texts(rule, "apiGroups"),
-            texts(rule, "resources"),
-            texts(rule, "resourceNames"),
-            texts(rule, "nonResourceURLs"),
+            texts(rule.get("verbs")),
+            texts(rule.get("apiGroups")),
+            texts(rule.get("resources")),
+            texts(rule.get("resourceNames")),
+            texts(rule.get("nonResourceURLs")),
         )
     }
 
